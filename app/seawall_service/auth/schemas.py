@@ -1,0 +1,26 @@
+"""Requests and responses of /api/auth."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from seawall_service.schemas import BaseResponse, StrictRequest, Text
+from seawall_service.users.schemas import MAX_PASSWORD_LENGTH
+
+BEARER: Final = "bearer"
+
+
+class LoginRequest(StrictRequest):
+    username: Annotated[Text, Field(min_length=1, max_length=200)]
+    password: Annotated[Text, Field(min_length=1, max_length=MAX_PASSWORD_LENGTH, repr=False)]
+
+
+class RefreshRequest(StrictRequest):
+    refresh_token: Annotated[Text, Field(min_length=1, max_length=200, repr=False)]
+
+
+class TokenResponse(BaseResponse):
+    access_token: str
+    token_type: Literal["bearer"] = BEARER
+    expires_in: int
+    refresh_token: str

@@ -1,0 +1,21 @@
+"""One transaction a request, committed before the answer begins."""
+
+from collections.abc import AsyncGenerator
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+
+from seawall_service.db.pool import Connection, Database
+
+
+def database_of(request: Request) -> Database:
+    return cast("Database", request.state.database)
+
+
+async def transaction(request: Request) -> AsyncGenerator[Connection]:
+    async with database_of(request).transaction() as connection:
+        yield connection
+
+
+# scope="function": by default FastAPI commits after the response, and a failing COMMIT would still be a 200.
+DbSession = Annotated[Connection, Depends(transaction, scope="function")]

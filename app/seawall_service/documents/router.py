@@ -1,0 +1,84 @@
+"""/api/v1/documents: parses, owns the transaction, answers. What a document is lives in the service."""
+
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import APIRouter, Query
+
+from seawall_service.deps import CurrentUserId, DbSession, IdempotencyKey
+from seawall_service.documents import service
+from seawall_service.documents.commands import AppendEntry, CreateDocument
+from seawall_service.documents.cursor import Cursor
+from seawall_service.documents.queries import GetDocument, ListDocuments
+from seawall_service.documents.schemas import (
+    MAX_INTEGER,
+    AppendedEntryResponse,
+    AppendEntryRequest,
+    CreateDocumentRequest,
+    DocumentPageResponse,
+    DocumentResponse,
+    DocumentWithEntriesResponse,
+)
+from seawall_service.idempotency.service import Keyed, run_once
+
+router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
+
+PageSize = Annotated[int, Query(ge=1, le=200)]
+EntryPageSize = Annotated[int, Query(ge=1, le=1000)]
+AfterPosition = Annotated[int, Query(ge=0, le=MAX_INTEGER)]
+
+
+@router.post("", status_code=201)
+async def create_document(
+    body: CreateDocumentRequest,
+    principal_id: CurrentUserId,
+    connection: DbSession,
+    key: IdempotencyKey,
+) -> DocumentResponse:
+    command = CreateDocument(body.title)
+    if key is None:
+        return await service.create_document(connection, command, principal_id)
+    return await run_once(
+        connection,
+        Keyed(principal_id, key, "CreateDocument", body.model_dump_json().encode()),
+        DocumentResponse,
+        lambda: service.create_document(connection, command, principal_id),
+    )
+
+
+@router.post("/{document_id}/entries", status_code=201)
+async def append_entry(
+    document_id: UUID,
+    body: AppendEntryRequest,
+    principal_id: CurrentUserId,
+    connection: DbSession,
+    key: IdempotencyKey,
+) -> AppendedEntryResponse:
+    command = AppendEntry(document_id, body.content, body.expected_version)
+    if key is None:
+        return await service.append_entry(connection, command, principal_id)
+    return await run_once(
+        connection,
+        Keyed(principal_id, key, "AppendEntry", document_id.bytes + body.model_dump_json().encode()),
+        AppendedEntryResponse,
+        lambda: service.append_entry(connection, command, principal_id),
+    )
+
+
+@router.get("")
+async def list_documents(
+    principal_id: CurrentUserId, connection: DbSession, limit: PageSize = 50, cursor: str | None = None
+) -> DocumentPageResponse:
+    query = ListDocuments(limit, Cursor.decode(cursor) if cursor else None)
+    return await service.list_documents(connection, query, principal_id)
+
+
+@router.get("/{document_id}")
+async def get_document(
+    document_id: UUID,
+    principal_id: CurrentUserId,
+    connection: DbSession,
+    after: AfterPosition = 0,
+    limit: EntryPageSize = 100,
+) -> DocumentWithEntriesResponse:
+    return await service.get_document(connection, GetDocument(document_id, after, limit), principal_id)

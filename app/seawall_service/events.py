@@ -1,0 +1,26 @@
+"""The append-only record of what happened; everything in proj_* follows from it."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from psycopg.types.json import Jsonb
+
+from seawall_service.db.pool import Connection
+from seawall_service.errors import JsonValue
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    stream_id: UUID
+    stream_version: int
+    type: str
+    payload: dict[str, JsonValue]
+    principal_id: UUID
+
+
+async def append_event(connection: Connection, event: Event) -> None:
+    """UNIQUE (stream_id, stream_version) refuses a second writer of the same version."""
+    await connection.execute(
+        "INSERT INTO events (stream_id, stream_version, type, payload, principal_id) VALUES (%s, %s, %s, %s, %s)",
+        (event.stream_id, event.stream_version, event.type, Jsonb(event.payload), event.principal_id),
+    )

@@ -1,0 +1,111 @@
+"""gunicorn's configuration: `gunicorn --config python:seawall_service.gunicorn_conf APPLICATION`.
+
+The startup gate runs here, in the master, before a socket is bound: a refusal ends the program at once.
+"""
+
+import contextlib
+import os
+import shutil
+import sys
+import time
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import structlog
+from gunicorn.arbiter import Arbiter
+from prometheus_client import multiprocess, values
+
+from seawall_service.db.pool import connection_arguments
+from seawall_service.db.roles import excess_rights, refusal_of
+from seawall_service.logging import configure_logging, foreign_logging
+from seawall_service.settings import Settings
+from seawall_service.startup_gate import Component, StartupRefused, exit_refused, load_settings
+from seawall_service.worker import Worker
+
+ROLE_CHECK_SECONDS = 4.0
+ROLE_CHECK_CONNECT_SECONDS = 2
+ROLE_CHECK_PAUSE_SECONDS = 0.5
+KEEP_DIRECTORY_GROUP = -1
+
+log = structlog.get_logger(__name__)
+
+
+def component() -> Component:
+    return "auth" if any("auth_asgi" in argument for argument in sys.argv) else "api"
+
+
+def refuse_excess_rights(settings: Settings) -> None:
+    """A database that is late does not stop the start: the workers judge the role once it answers."""
+    arguments = connection_arguments(settings) | {"connect_timeout": ROLE_CHECK_CONNECT_SECONDS}
+    deadline = time.monotonic() + ROLE_CHECK_SECONDS
+    while True:
+        try:
+            with psycopg.connect(**arguments) as connection:
+                reasons = excess_rights(connection, settings.app_db_role)
+        except psycopg.OperationalError as error:
+            if time.monotonic() >= deadline:
+                log.warning("startup.database_late", reason=str(error))
+                return
+            time.sleep(ROLE_CHECK_PAUSE_SECONDS)
+        else:
+            if reasons:
+                raise refusal_of(reasons)
+            return
+
+
+def empty_metrics_directory(directory: Path) -> None:
+    """Counters of the previous life of this container would otherwise be added to the new ones."""
+    for entry in directory.iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+
+
+try:
+    settings = load_settings(component())
+except StartupRefused as refused:
+    exit_refused(refused)
+
+configure_logging(settings.log_level, debug=settings.debug)
+logconfig_dict = foreign_logging(settings.gunicorn_log_level, debug=settings.debug)
+
+bind = [settings.bind]
+# The directory's setgid bit gives a unix socket the group that may connect; without this gunicorn takes it away.
+umask = 0o117
+group = KEEP_DIRECTORY_GROUP
+workers = settings.web_concurrency
+worker_class = Worker
+timeout = settings.gunicorn_timeout
+graceful_timeout = settings.gunicorn_graceful_timeout
+keepalive = settings.gunicorn_keepalive
+loglevel = settings.gunicorn_log_level
+worker_tmp_dir = "/dev/shm"
+control_socket_disable = True
+preload_app = False
+
+
+def on_starting(_: Arbiter) -> None:
+    try:
+        if settings.is_production:
+            refuse_excess_rights(settings)
+    except StartupRefused as refused:
+        exit_refused(refused)
+    if settings.prometheus_multiproc_dir is not None:
+        empty_metrics_directory(settings.prometheus_multiproc_dir)
+
+
+def pre_fork(server: Arbiter, worker: Worker) -> None:
+    """A successor takes over the slot, and so the metric files, of the worker it replaces."""
+    used = {other.slot for other in server.WORKERS.values()}
+    worker.slot = next(slot for slot in count() if slot not in used)
+
+
+def post_fork(_: Arbiter, worker: Worker) -> None:
+    worker.cfg.set("group", os.getegid())
+    if settings.prometheus_multiproc_dir is not None:
+        values.ValueClass = values.MultiProcessValue(lambda: worker.slot)
+
+
+def child_exit(_: Arbiter, worker: Worker) -> None:
+    if settings.prometheus_multiproc_dir is not None:
+        multiprocess.mark_process_dead(worker.slot)

@@ -1,0 +1,70 @@
+"""Liveness touches nothing; readiness asks the database and compares its schema with this image's."""
+
+import asyncio
+from typing import Any
+
+import psycopg
+import structlog
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from seawall_service.cache.client import Cache
+from seawall_service.db.pool import Database
+from seawall_service.error_handlers import error_response
+from seawall_service.errors import ErrorId, JsonValue, ServiceUnavailableError
+
+log = structlog.get_logger(__name__)
+router = APIRouter(include_in_schema=False)
+
+# Both together stay under the two seconds that a prober may wait.
+CONNECTION_WAIT_SECONDS = 1.0
+CHECK_TIMEOUT_SECONDS = 1.5
+
+type Check = dict[str, JsonValue]
+
+
+# HEAD as well, which probers like to send; the server leaves the body out.
+@router.api_route("/healthz", methods=["GET", "HEAD"])
+@router.api_route("/health", methods=["GET", "HEAD"])
+@router.api_route("/api/v1/health/live", methods=["GET", "HEAD"])
+async def live() -> dict[str, str]:
+    return {"status": "ok"}
+
+
+async def check_database(database: Database, expected: str) -> tuple[Check, Check]:
+    schema: Check = {"ok": False, "expected": expected, "actual": None}
+    try:
+        async with (
+            asyncio.timeout(CHECK_TIMEOUT_SECONDS),
+            database.connection(wait_seconds=CONNECTION_WAIT_SECONDS) as connection,
+        ):
+            await connection.execute("SELECT 1")
+            try:
+                cursor = await connection.execute("SELECT version_num FROM alembic_version")
+                actual = [row["version_num"] for row in await cursor.fetchall()]
+            except psycopg.errors.UndefinedTable:
+                actual = []
+    except (psycopg.Error, ServiceUnavailableError, TimeoutError) as error:
+        return {"ok": False, "reason": type(error).__name__}, schema
+    return {"ok": True}, schema | {"ok": actual == [expected], "actual": ",".join(actual) or None}
+
+
+async def check_cache(cache: Cache | None) -> Check:
+    if cache is None:
+        return {"ok": True, "configured": False, "fatal": False}
+    reason = await cache.ping()
+    return {"ok": reason is None, "configured": True, "fatal": False, "reason": reason}
+
+
+@router.get("/readyz")
+@router.get("/api/v1/health/ready")
+async def ready(request: Request) -> Response:
+    services: Any = request.state
+    (database, schema), cache = await asyncio.gather(
+        check_database(services.database, request.app.state.expected_revision), check_cache(services.cache)
+    )
+    checks: JsonValue = {"database": database, "schema": schema, "cache": cache}
+    if database["ok"] and schema["ok"]:
+        return JSONResponse({"status": "ready", "checks": checks})
+    log.warning("readiness.failed", checks=checks)
+    return error_response(503, ErrorId.SERVICE_UNAVAILABLE, "Not ready", checks, {"Retry-After": "1"})

@@ -1,0 +1,70 @@
+"""What a worker opens when it starts, after the fork, and closes when it ends."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import TypedDict
+
+import structlog
+from fastapi import FastAPI
+
+from seawall_service.cache.client import Cache, build_cache
+from seawall_service.db.pool import Database
+from seawall_service.settings import Settings
+from seawall_service.startup_gate import StartupRefused
+
+log = structlog.get_logger(__name__)
+
+FIRST_JUDGEMENT_SECONDS = 2.0
+WORKER_BOOT_ERROR = 3  # gunicorn's master stops the whole service when a worker ends with this
+
+
+class State(TypedDict):
+    database: Database
+    cache: Cache | None
+
+
+async def judge_or_exit(database: Database) -> None:
+    """For a database that came late: too late for a clean refusal, never too late to stop."""
+    try:
+        await database.keep_judging_role()
+    except StartupRefused as refused:
+        log.critical("startup.refused", reasons=[str(refusal) for refusal in refused.refusals])
+        os._exit(WORKER_BOOT_ERROR)
+
+
+@asynccontextmanager
+async def open_database(settings: Settings) -> AsyncGenerator[Database]:
+    database = Database(settings)
+    await database.open()
+    judging: asyncio.Task[None] | None = None
+    try:
+        try:
+            async with asyncio.timeout(FIRST_JUDGEMENT_SECONDS):
+                await database.keep_judging_role()
+        except TimeoutError:
+            # Readiness says so; requests get 503 until the role has been judged.
+            judging = asyncio.create_task(judge_or_exit(database))
+        yield database
+    finally:
+        if judging is not None:
+            judging.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await judging
+        await database.close()
+
+
+def build_lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncGenerator[State]:
+        cache = build_cache(settings)
+        try:
+            async with open_database(settings) as database:
+                yield {"database": database, "cache": cache}
+        finally:
+            if cache is not None:
+                await cache.close()
+
+    return lifespan

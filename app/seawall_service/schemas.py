@@ -1,0 +1,41 @@
+"""What all requests and responses have in common."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+
+
+def storable(value: str) -> str:
+    if "\x00" in value:
+        raise ValueError("must not contain NUL characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("must not contain half of a surrogate pair") from error
+    return value
+
+
+# JSON can carry both, PostgreSQL's text neither; without this such a request would be a 500.
+Text = Annotated[str, AfterValidator(storable)]
+
+
+class StrictRequest(BaseModel):
+    """No coercion and no unknown fields: `"1"` and `false` are not numbers, and a typo is an error."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def only_the_first_unknown(cls, data: object) -> object:
+        """One unknown field is enough to refuse the rest: pydantic makes an error, with its memory, of each."""
+        if not isinstance(data, dict):
+            return data
+        known = {name: data[name] for name in cls.model_fields if name in data}
+        unknown = next((name for name in data if name not in known), None)
+        return known if unknown is None else known | {unknown: data[unknown]}
+
+
+class BaseResponse(BaseModel):
+    """Every response model inherits from this."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,0 +1,266 @@
+"""Everything the programs of this image read from their environment; one class per program."""
+
+import re
+from enum import StrEnum
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from seawall_service.worker_count import default_worker_count
+
+DRAIN_MARGIN_SECONDS = 5
+DATABASE_URL = re.compile(r"postgresql(\+psycopg)?://[^\s/?#]+/[^\s/?#]+(\?\S*)?")
+REDIS_URL = re.compile(r"rediss?://[^\s/?#]+(/\d+)?")
+UNIX_BIND = re.compile(r"unix:/\S+")
+TCP_BIND = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}")
+ORIGIN = re.compile(r"https?://[^\s/?#@]+")
+
+
+class Environment(StrEnum):
+    DEV = "dev"
+    DEVELOPMENT = "development"
+    TEST = "test"
+    STAGING = "staging"
+    PROD = "prod"
+    PRODUCTION = "production"
+
+
+def lowered(value: object) -> object:
+    return value.strip().lower() if isinstance(value, str) else value
+
+
+def comma_list(value: object) -> object:
+    if isinstance(value, str):
+        return tuple(part.strip() for part in value.split(",") if part.strip())
+    return value
+
+
+def secret_file(value: object) -> object:
+    """The variable holds a path; the setting holds what the file contains."""
+    if not isinstance(value, str):
+        return value
+    if not value:
+        return None
+    try:
+        content = Path(value).read_text(encoding="utf-8").rstrip("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise ValueError(f"the file {value} cannot be read ({reason})") from error
+    if not content:
+        raise ValueError(f"the file {value} is empty")
+    return content
+
+
+def database_url(value: str) -> str:
+    if not DATABASE_URL.fullmatch(value):
+        raise ValueError("not of the form postgresql://role@host:5432/database")
+    return value.replace("postgresql+psycopg://", "postgresql://", 1)
+
+
+def redis_url(value: str) -> str:
+    if value and not REDIS_URL.fullmatch(value):
+        raise ValueError("not of the form redis://user@host:6379/0")
+    return value
+
+
+def checked_bind(value: str) -> str:
+    if not (UNIX_BIND.fullmatch(value) or TCP_BIND.fullmatch(value)):
+        raise ValueError("neither unix:/path/of.sock nor host:port")
+    return value
+
+
+def origins(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value != "*" and not ORIGIN.fullmatch(value):
+            raise ValueError(f"{value!r} is no origin such as https://example.org")
+    return values
+
+
+def networks(values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        if value != "*":
+            ip_network(value, strict=False)
+    return values
+
+
+DatabaseUrl = Annotated[str, AfterValidator(database_url)]
+RedisUrl = Annotated[str, AfterValidator(redis_url)]
+SecretFile = Annotated[SecretStr | None, BeforeValidator(secret_file)]
+LowerCase = BeforeValidator(lowered)
+LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], LowerCase]
+
+
+class LogSettings(BaseSettings):
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True, populate_by_name=False)
+
+    log_level: LogLevel = Field("info", alias="LOG_LEVEL", description="debug, info, warning, error or critical")
+    debug: bool = Field(default=False, alias="DEBUG", description="true prints logs for people instead of JSON lines")
+
+
+class Settings(LogSettings):
+    """What the API and the auth gateway read."""
+
+    app_env: Annotated[Environment, LowerCase] | None = Field(
+        None,
+        alias="APP_ENV",
+        description="dev (default), test, staging or production; production refuses weak settings",
+    )
+    env: Annotated[Environment, LowerCase] | None = Field(None, alias="ENV", description="an alias of APP_ENV")
+    require_authenticated_principal: bool = Field(
+        default=False,
+        alias="REQUIRE_AUTHENTICATED_PRINCIPAL",
+        description="true refuses requests without X-Principal-Id",
+    )
+    database_url: DatabaseUrl = Field(
+        alias="DATABASE_URL", description="postgresql://role@host:5432/database, without a password"
+    )
+    database_password: SecretFile = Field(
+        None,
+        alias="DATABASE_PASSWORD_FILE",
+        description="the file that holds the password of the role in DATABASE_URL",
+    )
+    app_db_role: str = Field(
+        "seawall_app",
+        alias="APP_DB_ROLE",
+        min_length=1,
+        description="the only role the service may run as in production",
+    )
+    db_pool_size: PositiveInt = Field(5, alias="DB_POOL_SIZE", description="connections each worker keeps open")
+    db_max_overflow: PositiveInt = Field(
+        10, alias="DB_MAX_OVERFLOW", description="connections each worker may open above DB_POOL_SIZE"
+    )
+    redis_url: RedisUrl = Field("", alias="REDIS_URL", description="redis://user@host:6379/0; empty means no cache")
+    redis_password: SecretFile = Field(
+        None,
+        alias="REDIS_PASSWORD_FILE",
+        description="the file that holds the password of the user in REDIS_URL",
+    )
+    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(comma_list), AfterValidator(origins)] = Field(
+        (), alias="CORS_ORIGINS", description="comma list of the origins whose pages may call the API"
+    )
+    forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode, BeforeValidator(comma_list), AfterValidator(networks)] = Field(
+        ("127.0.0.1",),
+        alias="FORWARDED_ALLOW_IPS",
+        description="comma list of the proxies that are believed; a unix socket's peer always is",
+    )
+    max_request_body_size_bytes: PositiveInt = Field(
+        1_048_576, alias="MAX_REQUEST_BODY_SIZE_BYTES", description="larger request bodies get 413"
+    )
+    metrics_enabled: bool = Field(default=False, alias="METRICS_ENABLED", description="true serves GET /metrics")
+    prometheus_multiproc_dir: Path | None = Field(
+        None,
+        alias="PROMETHEUS_MULTIPROC_DIR",
+        description="a writable directory in memory, shared by the workers",
+    )
+    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = Field("HS256", alias="JWT_ALGORITHM", description="HS256, HS384 or HS512")
+    jwt_secret: SecretFile = Field(
+        None,
+        alias="JWT_SECRET_FILE",
+        description="the file that holds the key of the access tokens (auth gateway only)",
+    )
+    access_token_ttl_seconds: PositiveInt = Field(
+        900, alias="ACCESS_TOKEN_TTL_SECONDS", description="how long an access token is valid"
+    )
+    refresh_token_ttl_seconds: PositiveInt = Field(
+        1_209_600, alias="REFRESH_TOKEN_TTL_SECONDS", description="how long an unused refresh token is valid"
+    )
+    password_hash_concurrency: PositiveInt = Field(
+        2, alias="PASSWORD_HASH_CONCURRENCY", description="passwords each worker checks at once (19 MiB each)"
+    )
+    bind: Annotated[str, AfterValidator(checked_bind)] = Field(
+        "0.0.0.0:8000",
+        alias="SEAWALL_BIND",
+        description="host:port or unix:/path/of.sock",
+    )
+    release: str = Field("", alias="SEAWALL_RELEASE", description="the image reference, repeated in the logs")
+    colour: str = Field("", alias="SEAWALL_COLOUR", description="blue or green, repeated in the logs")
+    web_concurrency: PositiveInt = Field(
+        default_factory=default_worker_count,
+        alias="WEB_CONCURRENCY",
+        description="workers; unset means as many as CPUs, at least 2 and at most 4",
+    )
+    gunicorn_timeout: PositiveInt = Field(
+        60,
+        alias="GUNICORN_TIMEOUT",
+        description="seconds after which a worker that stopped reacting is replaced",
+    )
+    gunicorn_graceful_timeout: PositiveInt = Field(
+        30,
+        alias="GUNICORN_GRACEFUL_TIMEOUT",
+        description="seconds between SIGTERM and the end of every worker",
+    )
+    gunicorn_keepalive: PositiveInt = Field(
+        5,
+        alias="GUNICORN_KEEPALIVE",
+        description="seconds an idle connection stays open; the edge's must be shorter",
+    )
+    gunicorn_log_level: LogLevel = Field(
+        "info", alias="GUNICORN_LOG_LEVEL", description="debug, info, warning, error or critical"
+    )
+    request_timeout_seconds: PositiveFloat | None = Field(
+        None,
+        alias="REQUEST_TIMEOUT_SECONDS",
+        description="an answer that starts later is 504; unset means GUNICORN_TIMEOUT",
+    )
+
+    @property
+    def environment(self) -> Environment:
+        return self.app_env or self.env or Environment.DEV
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment in {Environment.PROD, Environment.PRODUCTION}
+
+    @property
+    def request_timeout(self) -> float:
+        return self.request_timeout_seconds or float(self.gunicorn_timeout)
+
+    @property
+    def drain_seconds(self) -> int:
+        """What uvicorn gets to finish requests; the rest of the grace period is for closing the pool."""
+        return max(1, self.gunicorn_graceful_timeout - DRAIN_MARGIN_SECONDS)
+
+    @property
+    def binds_unix_socket(self) -> bool:
+        return self.bind.startswith("unix:")
+
+
+class MigrationSettings(LogSettings):
+    """What `python -m seawall_service.migrate` reads."""
+
+    database_url: DatabaseUrl = Field(
+        alias="MIGRATION_DATABASE_URL",
+        description="postgresql://role@host:5432/database of the migrating role",
+    )
+    database_password: SecretFile = Field(
+        None,
+        alias="MIGRATION_DATABASE_PASSWORD_FILE",
+        description="the file that holds the migrating role's password",
+    )
+    lock_wait_seconds: PositiveFloat = Field(
+        300,
+        alias="MIGRATION_LOCK_WAIT_SECONDS",
+        description="how long to wait for another migration or a backup",
+    )
+    connect_wait_seconds: PositiveFloat = Field(
+        15, alias="MIGRATION_CONNECT_WAIT_SECONDS", description="how long to wait for the database to answer"
+    )
+
+
+class FirstUserSettings(BaseSettings):
+    """What `python -m seawall_service.users.first_user` reads besides the database settings."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_ignore_empty=True)
+
+    name: str = Field(alias="FIRST_USER_NAME", description="the name of the first user")
+    password: SecretFile = Field(
+        None, alias="FIRST_USER_PASSWORD_FILE", description="the file that holds the first user's password"
+    )
+
+
+def url_password(url: str) -> str | None:
+    return urlsplit(url).password

@@ -1,0 +1,154 @@
+"""Refuses to start on bad settings: every reason at once, each with the variable and what to do."""
+
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass
+from typing import Literal, NoReturn
+
+from pydantic import ValidationError
+from pydantic_settings import BaseSettings
+
+from seawall_service.errors import SeawallError
+from seawall_service.settings import Settings, url_password
+
+EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: a supervisor can tell a refusal from a crash
+MIN_JWT_SECRET_BYTES = 32
+MIN_JWT_SECRET_CHARACTERS = 10
+
+Component = Literal["api", "auth", "command"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    variable: str
+    problem: str
+    cure: str
+
+    def __str__(self) -> str:
+        return f"{self.variable}: {self.problem}. {self.cure}"
+
+
+class StartupRefused(SeawallError):
+    def __init__(self, refusals: Iterable[Refusal]) -> None:
+        self.refusals = tuple(refusals)
+        super().__init__(" ".join(str(refusal) for refusal in self.refusals))
+
+
+def parse[T: BaseSettings](model: type[T]) -> T:
+    try:
+        return model()
+    except ValidationError as error:
+        raise StartupRefused(refusals_of(error, model)) from None
+
+
+def refusals_of(error: ValidationError, model: type[BaseSettings]) -> Iterator[Refusal]:
+    descriptions = {field.alias: field.description for field in model.model_fields.values()}
+    seen = set()
+    for item in error.errors(include_url=False, include_context=False, include_input=False):
+        variable = str(item["loc"][0]) if item["loc"] else "environment"
+        if variable not in seen:
+            seen.add(variable)
+            problem = "is not set" if item["type"] == "missing" else item["msg"].removeprefix("Value error, ")
+            yield Refusal(variable, problem, f"Expected: {descriptions.get(variable)}")
+
+
+def load_settings(component: Component) -> Settings:
+    settings = parse(Settings)
+    refusals = [refusal for check in CHECKS for refusal in check(settings, component)]
+    if refusals:
+        raise StartupRefused(refusals)
+    return settings
+
+
+def environment_names_agree(settings: Settings, _: Component) -> Iterator[Refusal]:
+    if settings.app_env and settings.env and settings.app_env != settings.env:
+        yield Refusal("ENV", f"says {settings.env} while APP_ENV says {settings.app_env}", "Set only APP_ENV")
+
+
+def authentication_is_required(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if settings.is_production and component != "command" and not settings.require_authenticated_principal:
+        yield Refusal(
+            "REQUIRE_AUTHENTICATED_PRINCIPAL",
+            "is false, so anybody could act as the system",
+            "Set REQUIRE_AUTHENTICATED_PRINCIPAL=true, or APP_ENV to another environment",
+        )
+
+
+def database_role_is_the_application(settings: Settings, _: Component) -> Iterator[Refusal]:
+    role = settings.database_url.split("://", 1)[1].split("@", 1)[0].split(":", 1)[0]
+    if settings.is_production and role != settings.app_db_role:
+        yield Refusal(
+            "DATABASE_URL",
+            f"logs in as {role}, which is not the application role {settings.app_db_role}",
+            f"Use postgresql://{settings.app_db_role}@… there; owners and migrators belong in MIGRATION_DATABASE_URL",
+        )
+
+
+def urls_hold_no_password(settings: Settings, _: Component) -> Iterator[Refusal]:
+    for variable, url in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)):
+        if settings.is_production and url_password(url):
+            cure = variable.replace("_URL", "_PASSWORD_FILE")
+            yield Refusal(
+                variable,
+                "carries a password, which `docker inspect` shows",
+                f"Move it to a file and set {cure}",
+            )
+
+
+def cors_is_explicit(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if not settings.is_production or component == "command":
+        return
+    cure = "List the origins of your pages, such as CORS_ORIGINS=https://example.org"
+    if not settings.cors_origins:
+        yield Refusal("CORS_ORIGINS", "is empty", cure)
+    if "*" in settings.cors_origins:
+        yield Refusal("CORS_ORIGINS", "allows every origin", cure)
+
+
+def jwt_secret_is_strong(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if component != "auth":
+        return
+    cure = "Make one with: openssl rand -hex 32"
+    if settings.jwt_secret is None:
+        yield Refusal("JWT_SECRET_FILE", "is not set, and the auth gateway signs access tokens with it", cure)
+        return
+    secret = settings.jwt_secret.get_secret_value()
+    if len(secret.encode()) < MIN_JWT_SECRET_BYTES or len(set(secret)) < MIN_JWT_SECRET_CHARACTERS:
+        yield Refusal(
+            "JWT_SECRET_FILE",
+            f"holds a key that can be guessed (under {MIN_JWT_SECRET_BYTES} bytes or monotonous)",
+            cure,
+        )
+
+
+def metrics_sum_over_workers(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if not settings.metrics_enabled or component == "command":
+        return
+    directory = settings.prometheus_multiproc_dir
+    cure = "Mount a tmpfs for this user there, or set METRICS_ENABLED=false"
+    if directory is None and settings.web_concurrency > 1:
+        yield Refusal("PROMETHEUS_MULTIPROC_DIR", "is not set, so each scrape would see one worker of several", cure)
+    elif directory is not None and not (directory.is_dir() and os.access(directory, os.W_OK | os.X_OK)):
+        yield Refusal("PROMETHEUS_MULTIPROC_DIR", f"{directory} is no writable directory", cure)
+
+
+CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
+    environment_names_agree,
+    authentication_is_required,
+    database_role_is_the_application,
+    urls_hold_no_password,
+    cors_is_explicit,
+    jwt_secret_is_strong,
+    metrics_sum_over_workers,
+)
+
+
+def exit_refused(refused: StartupRefused) -> NoReturn:
+    """One JSON line per reason on stderr, written without the log configuration, which may be what is wrong."""
+    for refusal in refused.refusals:
+        line = {"level": "critical", "event": "startup.refused"} | asdict(refusal)
+        sys.stderr.write(json.dumps(line, ensure_ascii=False) + "\n")
+    sys.stderr.flush()
+    raise SystemExit(EXIT_REFUSED)

@@ -1,0 +1,206 @@
+"""Signing in, refreshing, and what the edge is told."""
+
+import asyncio
+import base64
+import json
+import time
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
+from uuid import UUID, uuid4
+
+import jwt
+import psycopg
+import pytest
+from psycopg.rows import dict_row
+from starlette.testclient import TestClient
+
+from seawall_service.auth.service import rotate
+from seawall_service.db.pool import connection_arguments
+from seawall_service.startup_gate import load_settings
+from seawall_service.users.first_user import make_first_user
+
+PASSWORD = "correct horse battery staple"
+
+
+@pytest.fixture
+def username() -> str:
+    name = f"ada-{uuid4().hex[:12]}"
+    assert asyncio.run(make_first_user(load_settings("command"), name, PASSWORD))
+    return name
+
+
+def login(auth: TestClient, username: str, password: str = PASSWORD) -> dict[str, str]:
+    response = auth.post("/api/auth/login", json={"username": username, "password": password})
+    assert response.status_code == 200, response.text
+    tokens: dict[str, str] = response.json()
+    return tokens
+
+
+def refresh(auth: TestClient, token: str) -> tuple[int, dict[str, str]]:
+    response = auth.post("/api/auth/refresh", json={"refresh_token": token})
+    return response.status_code, response.json()
+
+
+def verify(auth: TestClient, token: str) -> tuple[int, str | None, bytes]:
+    response = auth.get("/internal/verify", headers={"Authorization": f"Bearer {token}"})
+    return response.status_code, response.headers.get("X-Principal-Id"), response.content
+
+
+def test_login_leads_to_the_user(auth: TestClient, api: TestClient, username: str) -> None:
+    tokens = login(auth, username)
+    assert set(tokens) == {"access_token", "token_type", "expires_in", "refresh_token"}
+    assert tokens["token_type"] == "bearer"
+    status, principal, content = verify(auth, tokens["access_token"])
+    assert (status, content) == (204, b"")
+    assert principal is not None
+    me = api.get("/api/v1/users/me", headers={"X-Principal-Id": principal}).json()
+    assert (me["username"], set(me)) == (username, {"id", "username", "created_at"})
+
+
+def test_user_names_ignore_case(auth: TestClient, username: str) -> None:
+    assert login(auth, username.upper())
+
+
+@pytest.mark.parametrize("password", ["wrong", PASSWORD + " ", PASSWORD.upper()])
+def test_wrong_passwords_and_unknown_users_look_the_same(auth: TestClient, username: str, password: str) -> None:
+    answers = [
+        auth.post("/api/auth/login", json={"username": name, "password": password}, headers={"X-Request-ID": "same"})
+        for name in (username, f"nobody-{uuid4().hex}")
+    ]
+    assert [answer.status_code for answer in answers] == [401, 401]
+    assert answers[0].content == answers[1].content
+    assert answers[0].json()["error"]["code"] == "unauthorized"
+
+
+def test_unknown_users_take_as_long_as_known_ones(auth: TestClient, username: str) -> None:
+    def seconds(name: str) -> float:
+        started = time.perf_counter()
+        auth.post("/api/auth/login", json={"username": name, "password": "wrong"})
+        return time.perf_counter() - started
+
+    known = median(seconds(username) for _ in range(7))
+    unknown = median(seconds("nobody") for _ in range(7))
+    assert 0.5 < unknown / known < 2
+
+
+def test_disabled_users_can_neither_log_in_nor_refresh(auth: TestClient, username: str, database: psycopg.Connection) -> None:
+    token = login(auth, username)["refresh_token"]
+    database.execute("UPDATE proj_users SET disabled_at = now() WHERE username = %s", (username,))
+    assert auth.post("/api/auth/login", json={"username": username, "password": PASSWORD}).status_code == 401
+    assert refresh(auth, token)[0] == 401
+
+
+def test_refresh_rotates(auth: TestClient, username: str) -> None:
+    first = login(auth, username)
+    status, second = refresh(auth, first["refresh_token"])
+    assert status == 200
+    assert second["refresh_token"] != first["refresh_token"]
+    assert verify(auth, second["access_token"])[0] == 204
+    assert refresh(auth, second["refresh_token"])[0] == 200
+
+
+def test_reuse_revokes_the_whole_family_and_no_other(auth: TestClient, username: str) -> None:
+    stolen, other = login(auth, username), login(auth, username)
+    _, current = refresh(auth, stolen["refresh_token"])
+    assert refresh(auth, stolen["refresh_token"])[0] == 401
+    assert refresh(auth, current["refresh_token"])[0] == 401
+    assert refresh(auth, other["refresh_token"])[0] == 200
+
+
+def test_of_parallel_refreshes_at_most_one_wins(auth: TestClient, username: str) -> None:
+    token = login(auth, username)["refresh_token"]
+    with ThreadPoolExecutor(6) as threads:
+        results = list(threads.map(lambda _: refresh(auth, token), range(6)))
+    assert sorted(status for status, _ in results) == [200] + [401] * 5
+    winner = next(body for status, body in results if status == 200)
+    assert refresh(auth, winner["refresh_token"])[0] == 401
+
+
+def test_a_revocation_also_meets_the_token_that_is_just_being_issued(auth: TestClient, username: str) -> None:
+    stolen = login(auth, username)["refresh_token"]
+    _, thief = refresh(auth, stolen)
+    survivor = asyncio.run(rotate_while_reused(thief["refresh_token"], stolen))
+    assert refresh(auth, survivor)[0] == 401
+
+
+async def rotate_while_reused(current: str, used: str) -> str:
+    """Two transactions at once: the one issues the next token, the other revokes the family meanwhile."""
+    arguments = connection_arguments(load_settings("command")) | {"row_factory": dict_row}
+    async with (
+        await psycopg.AsyncConnection.connect(**arguments) as first,
+        await psycopg.AsyncConnection.connect(**arguments) as second,
+    ):
+        async with first.transaction():
+            session = await rotate(first, current, 60)
+            revocation = asyncio.create_task(rotate(second, used, 60))
+            await asyncio.sleep(0.3)
+        assert await revocation is None
+    assert session is not None
+    return session.refresh_token
+
+
+def test_expired_and_invented_refresh_tokens(auth: TestClient, username: str, database: psycopg.Connection) -> None:
+    token = login(auth, username)["refresh_token"]
+    database.execute(
+        "UPDATE state_refresh_tokens SET expires_at = now() - interval '1 s'"
+        " WHERE user_id = (SELECT id FROM proj_users WHERE username = %s)",
+        (username,),
+    )
+    assert refresh(auth, token)[0] == 401
+    assert refresh(auth, "invented")[0] == 401
+
+
+def test_the_database_never_sees_a_token(auth: TestClient, username: str, database: psycopg.Connection) -> None:
+    token = login(auth, username)["refresh_token"]
+    rows = database.execute("SELECT t::text || encode(token_digest, 'escape') FROM state_refresh_tokens t").fetchall()
+    assert rows
+    assert all(token not in row[0] for row in rows)
+
+
+def forged(changes: dict[str, object], key: str | None = None, algorithm: str = "HS256") -> str:
+    secret = load_settings("auth").jwt_secret
+    assert secret is not None
+    now = int(time.time())
+    claims: dict[str, object] = {"sub": str(uuid4()), "iat": now, "exp": now + 60, "iss": "seawall", "jti": "1"}
+    claims = {name: value for name, value in (claims | changes).items() if value is not None}
+    return jwt.encode(claims, key or secret.get_secret_value(), algorithm=algorithm)
+
+
+def unsigned() -> str:
+    def part(value: object) -> str:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+    now = int(time.time())
+    claims = {"sub": str(uuid4()), "iat": now, "exp": now + 60, "iss": "seawall", "jti": "1"}
+    return f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims)}."
+
+
+def test_our_own_forgery_passes_when_nothing_is_wrong_with_it(auth: TestClient) -> None:
+    assert verify(auth, forged({}))[0] == 204
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"exp": 1}, {"iss": "other"}, {"sub": "root"}, {"sub": None}, {"exp": None}, {"jti": None}, {"iat": 99_999_999_999}],
+)
+def test_bad_claims_are_refused(auth: TestClient, changes: dict[str, object]) -> None:
+    assert verify(auth, forged(changes))[:2] == (401, None)
+
+
+def test_bad_signatures_are_refused(auth: TestClient) -> None:
+    for token in (forged({}, key="x" * 40), forged({}, algorithm="HS512"), unsigned(), "", "a.b.c", forged({})[:-2]):
+        assert verify(auth, token)[:2] == (401, None)
+
+
+def test_verify_wants_exactly_one_bearer(auth: TestClient) -> None:
+    good = f"Bearer {forged({})}"
+    for headers in ([], [("Authorization", "Basic YTpi")], [("Authorization", good), ("Authorization", good)]):
+        response = auth.get("/internal/verify", headers=headers)
+        assert response.status_code == 401
+        assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_access_tokens_are_short_lived(auth: TestClient, username: str) -> None:
+    claims = jwt.decode(login(auth, username)["access_token"], options={"verify_signature": False})
+    assert claims["exp"] - claims["iat"] == 900
+    assert UUID(claims["sub"])

@@ -1,0 +1,48 @@
+"""What is written down about the configuration is what the code does."""
+
+from pathlib import Path
+
+import pytest
+
+from seawall_service.env_example import SECTIONS, render
+from seawall_service.startup_gate import load_settings
+from seawall_service.worker_count import quota_from_v1, quota_from_v2
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_env_example_is_current() -> None:
+    assert (ROOT / ".env.example").read_text(encoding="utf-8") == render()
+
+
+def test_every_setting_is_described() -> None:
+    for _, model in SECTIONS:
+        assert all(field.alias and field.description for field in model.model_fields.values())
+
+
+def test_defaults_of_the_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("APP_ENV", "REDIS_URL"):
+        monkeypatch.delenv(name)
+    settings = load_settings("api")
+    assert settings.environment == "dev"
+    assert settings.bind == "0.0.0.0:8000"
+    assert settings.max_request_body_size_bytes == 1024 * 1024
+    assert (settings.db_pool_size, settings.db_max_overflow) == (5, 10)
+    assert (settings.gunicorn_timeout, settings.gunicorn_graceful_timeout, settings.gunicorn_keepalive) == (60, 30, 5)
+    assert settings.request_timeout == 60
+    assert 2 <= settings.web_concurrency <= 4
+    assert settings.cors_origins == ()
+    assert not settings.require_authenticated_principal
+
+
+def test_empty_means_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REQUEST_TIMEOUT_SECONDS", "")
+    monkeypatch.setenv("WEB_CONCURRENCY", "")
+    assert load_settings("api").request_timeout == 60
+
+
+def test_cgroup_quotas() -> None:
+    assert quota_from_v2("max 100000\n") is None
+    assert quota_from_v2("150000 100000\n") == 1.5
+    assert quota_from_v1("-1\n", "100000\n") is None
+    assert quota_from_v1("200000\n", "100000\n") == 2

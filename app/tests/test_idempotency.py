@@ -1,0 +1,106 @@
+"""A command with an Idempotency-Key runs once, however often and however much in parallel it is sent."""
+
+from concurrent.futures import ThreadPoolExecutor
+from uuid import uuid4
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+
+@pytest.fixture
+def entries(api: TestClient, headers: dict[str, str]) -> str:
+    document = api.post("/api/v1/documents", json={"title": "Log book"}, headers=headers).json()
+    return f"/api/v1/documents/{document['id']}/entries"
+
+
+def count(api: TestClient, entries: str, headers: dict[str, str]) -> int:
+    return int(api.get(entries.removesuffix("/entries"), headers=headers).json()["entry_count"])
+
+
+def test_the_second_answer_is_the_first_one(api: TestClient, headers: dict[str, str], entries: str) -> None:
+    keyed = headers | {"Idempotency-Key": "one"}
+    first = api.post(entries, json={"content": "a"}, headers=keyed)
+    second = api.post(entries, json={"content": "a"}, headers=keyed)
+    assert (first.status_code, second.status_code) == (201, 201)
+    assert first.content == second.content
+    assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
+    assert count(api, entries, headers) == 1
+
+
+def test_creating_a_document_too(api: TestClient, headers: dict[str, str]) -> None:
+    keyed = headers | {"Idempotency-Key": "create"}
+    ids = {api.post("/api/v1/documents", json={"title": "t"}, headers=keyed).json()["id"] for _ in range(2)}
+    assert len(ids) == 1
+    assert len(api.get("/api/v1/documents", headers=headers).json()["items"]) == 1
+
+
+def test_a_key_belongs_to_one_request(api: TestClient, headers: dict[str, str], entries: str) -> None:
+    keyed = headers | {"Idempotency-Key": "one"}
+    api.post(entries, json={"content": "a"}, headers=keyed)
+    for path, body in ((entries, {"content": "b"}), ("/api/v1/documents", {"title": "a"})):
+        other = api.post(path, json=body, headers=keyed)
+        assert other.status_code == 409
+        assert other.json()["error"]["code"] == "idempotency_key_reused"
+    assert count(api, entries, headers) == 1
+
+
+def test_a_key_belongs_to_one_user(api: TestClient, headers: dict[str, str]) -> None:
+    key = {"Idempotency-Key": "shared"}
+    mine = api.post("/api/v1/documents", json={"title": "t"}, headers=headers | key).json()
+    other = {"X-Principal-Id": str(uuid4())}
+    assert api.post("/api/v1/documents", json={"title": "t"}, headers=other | key).json()["id"] != mine["id"]
+
+
+def test_a_refused_command_does_not_use_the_key_up(api: TestClient, headers: dict[str, str], entries: str) -> None:
+    keyed = headers | {"Idempotency-Key": "later"}
+    assert api.post(entries, json={"content": "a", "expected_version": 7}, headers=keyed).status_code == 409
+    assert api.post(entries, json={"content": "a", "expected_version": 1}, headers=keyed).status_code == 201
+
+
+def test_parallel_repeats_run_once(api: TestClient, headers: dict[str, str], entries: str) -> None:
+    keyed = headers | {"Idempotency-Key": "parallel"}
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: api.post(entries, json={"content": "a"}, headers=keyed), range(8)))
+    assert {answer.status_code for answer in answers} == {201}
+    assert len({answer.content for answer in answers}) == 1
+    assert count(api, entries, headers) == 1
+
+
+def test_an_expired_key_runs_again_and_is_cleared(
+    api: TestClient, headers: dict[str, str], entries: str, database: psycopg.Connection
+) -> None:
+    keyed = headers | {"Idempotency-Key": "old"}
+    first = api.post(entries, json={"content": "a"}, headers=keyed).json()
+    database.execute(
+        "UPDATE state_idempotency SET expires_at = now() - interval '1 s' WHERE principal_id = %s", (headers["X-Principal-Id"],)
+    )
+    assert api.post(entries, json={"content": "a"}, headers=keyed).json()["id"] != first["id"]
+    database.execute("UPDATE state_idempotency SET expires_at = now() - interval '1 s'")
+    api.post(entries, json={"content": "b"}, headers=headers | {"Idempotency-Key": "new"})
+    kept = database.execute("SELECT count(*) FROM state_idempotency WHERE expires_at <= now()").fetchone()
+    assert kept is not None
+    assert kept[0] == 0
+
+
+@pytest.mark.parametrize("key", ["", " ", "a b", "x" * 201])
+def test_bad_keys_are_refused(api: TestClient, headers: dict[str, str], entries: str, key: str) -> None:
+    answer = api.post(entries, json={"content": "a"}, headers=headers | {"Idempotency-Key": key})
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("second", ["one", "two"])
+def test_several_keys_are_refused(api: TestClient, headers: dict[str, str], entries: str, second: str) -> None:
+    sent = [*headers.items(), ("Idempotency-Key", "one"), ("idempotency-key", second)]
+    for path, body in ((entries, {"content": "a"}), ("/api/v1/documents", {"title": "t"})):
+        answer = api.post(path, json=body, headers=sent)
+        assert answer.status_code == 422
+        assert answer.json()["error"]["code"] == "validation_error"
+        assert answer.json()["error"]["details"][0]["loc"] == ["header", "Idempotency-Key"]
+    assert count(api, entries, headers) == 0
+
+
+def test_the_key_is_published(api: TestClient) -> None:
+    operation = api.get("/openapi.json").json()["paths"]["/api/v1/documents"]["post"]
+    header = next(parameter for parameter in operation["parameters"] if parameter["in"] == "header")
+    assert (header["name"], header["required"]) == ("Idempotency-Key", False)

@@ -1,0 +1,59 @@
+"""Rules of the code that a reader relies on."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+
+PACKAGE = Path(__file__).parent.parent / "seawall_service"
+SERVICES = sorted(PACKAGE.glob("*/service.py"))
+
+
+def names_in(path: Path) -> set[str]:
+    nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+    return {node.id if isinstance(node, ast.Name) else node.attr for node in nodes if isinstance(node, ast.Name | ast.Attribute)}
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.parent.name)
+def test_services_never_commit_and_never_see_a_request(path: Path) -> None:
+    assert names_in(path).isdisjoint({"commit", "rollback", "transaction", "Request"})
+
+
+def test_there_are_services() -> None:
+    assert {path.parent.name for path in SERVICES} >= {"auth", "documents", "idempotency", "users"}
+
+
+def test_error_handlers_never_raise() -> None:
+    tree = ast.parse((PACKAGE / "error_handlers.py").read_text(encoding="utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+
+
+def test_routers_define_no_schemas() -> None:
+    for path in PACKAGE.glob("*/router.py"):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)], path
+
+
+def test_every_response_model_is_a_base_response(api: TestClient, auth: TestClient) -> None:
+    script = (
+        "import importlib, json, pathlib, pydantic, seawall_service.schemas as s;"
+        "mods = [importlib.import_module(f'seawall_service.{n}.schemas') for n in ('auth', 'documents', 'users')];"
+        "models = [m for mod in mods for m in vars(mod).values() if isinstance(m, type) and issubclass(m, pydantic.BaseModel)];"
+        "print(json.dumps([m.__name__ for m in models if not issubclass(m, (s.BaseResponse, s.StrictRequest))]))"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert found.stdout.strip() == "[]"
+    for client in (api, auth):
+        schemas = client.get("/openapi.json").json()["components"]["schemas"]
+        answers = {name for name in schemas if name.endswith("Response")}
+        requests = {name for name in schemas if name.endswith("Request")}
+        assert set(schemas) - answers - requests <= {"ErrorBody", "JsonValue"}
+
+
+@pytest.mark.parametrize("module", ["asgi", "auth_asgi"])
+def test_the_service_never_imports_sqlalchemy(module: str) -> None:
+    script = f"import sys, seawall_service.{module}; sys.exit('sqlalchemy' in sys.modules or 'alembic' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, check=False, timeout=60).returncode == 0

@@ -1,0 +1,91 @@
+"""Counts are exact over all workers, and their labels are the routes of the API."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from uuid import uuid4
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+from starlette.testclient import TestClient
+
+from seawall_service.main import create_app
+from seawall_service.startup_gate import load_settings
+from tests.conftest import Boot, client_of
+from tests.running_server import RunningServer
+
+
+def requests_by_label(text: str) -> dict[tuple[str, str, str], float]:
+    return {
+        (sample.labels["method"], sample.labels["path"], sample.labels["status_code"]): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name == "http_requests_total"
+    }
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    monkeypatch.setenv("METRICS_ENABLED", "true")
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    with client_of(create_app(load_settings("api"))) as client:
+        yield client
+
+
+def test_two_applications_count_for_themselves(measured: TestClient) -> None:
+    with client_of(create_app(load_settings("api"))) as other:
+        for _ in range(3):
+            measured.get("/healthz")
+        other.get("/healthz")
+        counts = [requests_by_label(client.get("/metrics").text) for client in (measured, other)]
+    assert counts == [{("GET", "/healthz", "200"): 3.0}, {("GET", "/healthz", "200"): 1.0}]
+
+
+def test_off_by_default(api: TestClient) -> None:
+    assert api.get("/metrics").status_code == 404
+
+
+def test_labels_are_route_templates(measured: TestClient) -> None:
+    headers = {"X-Principal-Id": str(uuid4())}
+    paths = measured.get("/openapi.json").json()["paths"]
+    for path, operations in paths.items():
+        for method in operations:
+            measured.request(method, path.replace("{document_id}", str(uuid4())), json={}, headers=headers)
+    measured.get(f"/api/v1/{uuid4()}")
+    measured.request("BREW", "/nowhere")
+    counted = {(method, path) for method, path, _ in requests_by_label(measured.get("/metrics").text)}
+    expected = {(method.upper(), path) for path, operations in paths.items() for method in operations}
+    assert counted == expected | {("GET", "unmatched"), ("OTHER", "unmatched")}
+
+
+def count_of_lists(server: RunningServer) -> float:
+    return requests_by_label(server.get("/metrics").body.decode())[("GET", "/api/v1/documents", "200")]
+
+
+def test_exact_over_workers_and_their_successors(boot: Boot) -> None:
+    server = boot(WEB_CONCURRENCY="3").start().until_answering("/readyz")
+    for _ in range(60):
+        assert server.get("/api/v1/documents").status == 200
+    assert count_of_lists(server) == 60
+    before = set(server.worker_pids())
+    victim = min(before)
+    os.kill(victim, signal.SIGKILL)
+    deadline = time.monotonic() + 15
+    while len(set(server.worker_pids()) - {victim}) < 3 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert set(server.worker_pids()) - before
+    server.until_answering("/readyz")
+    for _ in range(60):
+        assert server.get("/api/v1/documents").status == 200
+    assert count_of_lists(server) == 120
+    slots = {file.name.rsplit("_", 1)[1] for file in server.metrics_directory.iterdir()}
+    assert slots <= {"0.db", "1.db", "2.db"}
+
+
+def test_a_new_start_counts_from_zero(boot: Boot) -> None:
+    server = boot()
+    (server.metrics_directory / "counter_9.db").write_bytes(b"left over")
+    server.start().until_answering("/readyz")
+    assert server.get("/api/v1/documents").status == 200
+    assert count_of_lists(server) == 1

@@ -1,0 +1,118 @@
+"""Liveness touches nothing. Readiness wants the database and this image's schema, and answers within two seconds."""
+
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from seawall_service.main import create_app
+from seawall_service.startup_gate import load_settings
+from tests.conftest import Boot, client_of
+
+LIVE = ["/healthz", "/health", "/api/v1/health/live"]
+READY = ["/readyz", "/api/v1/health/ready"]
+
+
+@contextmanager
+def api_with(monkeypatch: pytest.MonkeyPatch, **environment: str) -> Iterator[TestClient]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with client_of(create_app(load_settings("api"))) as client:
+        yield client
+
+
+@pytest.fixture
+def silent_port() -> Iterator[int]:
+    """Accepts connections and never says a word: worse than a closed port."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.mark.parametrize("path", LIVE)
+def test_live(api: TestClient, path: str) -> None:
+    assert api.get(path).json() == {"status": "ok"}
+
+
+def test_live_answers_head_without_a_body(boot: Boot) -> None:
+    server = boot().start().until_answering()
+    for path in LIVE:
+        with closing(socket.socket(socket.AF_UNIX)) as raw:
+            # By hand, since HTTP clients do not read what they do not expect.
+            raw.settimeout(10)
+            raw.connect(str(server.socket))
+            raw.sendall(f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
+            with raw.makefile("rb") as answer:
+                head, _, body = answer.read().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 ")
+        assert f"content-length: {server.get(path).headers['Content-Length']}".encode() in head
+        assert body == b""
+
+
+@pytest.mark.parametrize("path", READY)
+def test_ready(api: TestClient, path: str) -> None:
+    response = api.get(path)
+    assert response.status_code == 200
+    checks = response.json()["checks"]
+    assert {name: check["ok"] for name, check in checks.items()} == {"database": True, "schema": True, "cache": True}
+    assert checks["schema"]["actual"] == checks["schema"]["expected"]
+    assert checks["cache"]["configured"] is True
+
+
+def test_database_refuses_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    with api_with(monkeypatch, DATABASE_URL="postgresql://seawall_app@127.0.0.1:9/app") as client:
+        for path in LIVE:
+            assert client.get(path).status_code == 200
+        for path in READY:
+            response = client.get(path)
+            assert response.status_code == 503
+            assert response.json()["error"]["code"] == "service_unavailable"
+            assert response.json()["error"]["details"]["database"]["ok"] is False
+            assert response.headers["Retry-After"] == "1"
+        refused = client.get("/api/v1/documents")
+        assert refused.status_code == 503
+        assert refused.json()["error"]["code"] == "service_unavailable"
+
+
+def test_database_is_silent(monkeypatch: pytest.MonkeyPatch, silent_port: int) -> None:
+    with api_with(monkeypatch, DATABASE_URL=f"postgresql://seawall_app@127.0.0.1:{silent_port}/app") as client:
+        for _ in range(3):
+            started = time.perf_counter()
+            assert client.get("/readyz").status_code == 503
+            assert time.perf_counter() - started < 2
+
+
+def test_schema_of_another_release(api: TestClient, owner: psycopg.Connection) -> None:
+    owner.execute("UPDATE alembic_version SET version_num = '0002'")
+    try:
+        response = api.get("/readyz")
+        assert response.status_code == 503
+        assert response.json()["error"]["details"]["schema"] == {"ok": False, "expected": "0003", "actual": "0002"}
+        assert api.get("/healthz").status_code == 200
+    finally:
+        owner.execute("UPDATE alembic_version SET version_num = '0003'")
+    assert api.get("/readyz").status_code == 200
+
+
+@pytest.mark.parametrize("cache", ["closed", "silent", "wrong password", "none"])
+def test_the_cache_is_reported_but_not_needed(
+    monkeypatch: pytest.MonkeyPatch, silent_port: int, cache: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    wrong = tmp_path_factory.mktemp("secret") / "password"
+    wrong.write_text("wrong", encoding="utf-8")
+    environment = {
+        "closed": {"REDIS_URL": "redis://seawall@127.0.0.1:9/0"},
+        "silent": {"REDIS_URL": f"redis://seawall@127.0.0.1:{silent_port}/0"},
+        "wrong password": {"REDIS_PASSWORD_FILE": str(wrong)},
+        "none": {"REDIS_URL": ""},
+    }[cache]
+    with api_with(monkeypatch, **environment) as client:
+        started = time.perf_counter()
+        response = client.get("/readyz")
+        assert response.status_code == 200
+        assert time.perf_counter() - started < 2
+        assert response.json()["checks"]["cache"]["ok"] is (cache == "none")
+        assert response.json()["checks"]["cache"]["configured"] is (cache != "none")

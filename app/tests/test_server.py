@@ -1,0 +1,118 @@
+"""The real gunicorn: its socket, its health check, and how it ends."""
+
+import http.client
+import os
+import signal
+import stat
+import subprocess
+import time
+from contextlib import closing
+from uuid import uuid4
+
+import pytest
+
+from tests.conftest import Boot
+from tests.running_server import RunningServer
+
+EDGE_GROUP = 10101
+BODY = b'{"title": "sent in two halves"}'
+
+
+def begin_request(server: RunningServer, user: str) -> http.client.HTTPConnection:
+    """A request of which the server has the head and half of the body."""
+    connection = server.connection()
+    connection.putrequest("POST", "/api/v1/documents")
+    connection.putheader("Content-Type", "application/json")
+    connection.putheader("Content-Length", str(len(BODY)))
+    connection.putheader("X-Principal-Id", user)
+    connection.endheaders(BODY[:10])
+    return connection
+
+
+def test_a_request_in_flight_is_finished_on_sigterm(boot: Boot) -> None:
+    server = boot().start().until_answering("/readyz")
+    user = str(uuid4())
+    with closing(begin_request(server, user)) as connection:
+        time.sleep(0.5)
+        server.terminate()
+        time.sleep(1)
+        connection.send(BODY[10:])
+        assert connection.getresponse().status == 201
+        assert server.wait() == 0
+    assert not server.socket.exists()
+
+
+def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None:
+    server = boot(GUNICORN_GRACEFUL_TIMEOUT="8", REQUEST_TIMEOUT_SECONDS="60").start().until_answering("/readyz")
+    with closing(begin_request(server, str(uuid4()))):
+        time.sleep(0.5)
+        started = time.monotonic()
+        server.terminate()
+        assert server.wait() == 0
+        assert time.monotonic() - started < 8
+    assert any("Application shutdown complete" in line["event"] for line in server.log_lines)
+
+
+def test_a_request_that_takes_too_long_is_504(boot: Boot) -> None:
+    server = boot(REQUEST_TIMEOUT_SECONDS="1").start().until_answering("/readyz")
+    with closing(begin_request(server, str(uuid4()))) as connection:
+        response = connection.getresponse()
+        assert response.status == 504
+        assert b'"code":"gateway_timeout"' in response.read()
+
+
+def test_the_socket_belongs_to_the_directorys_group(boot: Boot) -> None:
+    server = boot()
+    os.chown(server.socket_directory, -1, EDGE_GROUP)
+    server.socket_directory.chmod(0o2750)
+    server.start().until_answering()
+    found = server.socket.stat()
+    assert stat.S_IMODE(found.st_mode) == 0o660
+    assert (found.st_uid, found.st_gid) == (os.getuid(), EDGE_GROUP)
+    assert os.getgid() != EDGE_GROUP
+
+
+def test_a_stale_socket_is_replaced(boot: Boot) -> None:
+    server = boot().start().until_answering()
+    server.running.send_signal(signal.SIGKILL)
+    server.wait()
+    assert server.socket.exists()
+    server.start().until_answering()
+
+
+@pytest.mark.parametrize("bind", ["unix", "127.0.0.1:18000", "0.0.0.0:18000"])
+def test_the_health_check_follows_the_bind(boot: Boot, bind: str) -> None:
+    server = boot()
+    environment = os.environ | {"SEAWALL_BIND": server.environment["SEAWALL_BIND"] if bind == "unix" else bind}
+    server.environment["SEAWALL_BIND"] = environment["SEAWALL_BIND"]
+
+    def check() -> int:
+        return subprocess.run(["seawall-healthcheck"], env=environment, check=False, capture_output=True, timeout=10).returncode
+
+    assert check() == 1
+    server.start()
+    deadline = time.monotonic() + 20
+    while check() != 0:
+        assert time.monotonic() < deadline, server.stdout
+        time.sleep(0.1)
+    started = time.monotonic()
+    assert check() == 0
+    assert time.monotonic() - started < 0.5
+    os.kill(server.running.pid, signal.SIGSTOP)
+    for pid in server.worker_pids():
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        assert check() == 1
+    finally:
+        for pid in (*server.worker_pids(), server.running.pid):
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_the_worker_count_follows_the_environment(boot: Boot) -> None:
+    server = boot(WEB_CONCURRENCY="3").start().until_answering("/readyz")
+    assert len(server.worker_pids()) == 3
+
+
+def test_one_client_cannot_see_the_server(boot: Boot) -> None:
+    headers = boot().start().until_answering().get("/healthz").headers
+    assert "server" not in headers

@@ -1,0 +1,96 @@
+"""Settings that would be insecure or cannot work are refused, all at once, each with the variable and the cure."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from seawall_service.startup_gate import StartupRefused, load_settings
+from tests.conftest import Boot
+
+PRODUCTION = {
+    "APP_ENV": "production",
+    "REQUIRE_AUTHENTICATED_PRINCIPAL": "true",
+    "CORS_ORIGINS": "https://example.org",
+    "METRICS_ENABLED": "false",
+}
+
+
+def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[str, str]) -> list[str]:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    try:
+        load_settings("auth" if component == "auth" else "api")
+    except StartupRefused as error:
+        return [refusal.variable for refusal in error.refusals if refusal.problem and refusal.cure]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("environment", "variables"),
+    [
+        ({}, []),
+        ({"APP_ENV": "PROD"}, []),
+        ({"APP_ENV": "", "ENV": "production"}, []),
+        ({"ENV": "dev"}, ["ENV"]),
+        ({"APP_ENV": "produktion"}, ["APP_ENV"]),
+        ({"REQUIRE_AUTHENTICATED_PRINCIPAL": "false"}, ["REQUIRE_AUTHENTICATED_PRINCIPAL"]),
+        ({"APP_ENV": "PROD", "REQUIRE_AUTHENTICATED_PRINCIPAL": ""}, ["REQUIRE_AUTHENTICATED_PRINCIPAL"]),
+        ({"DATABASE_URL": "postgresql://seawall_owner@db/app"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql://seawall_app:secret@db/app"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql+psycopg://seawall_app@db:5432/app"}, []),
+        ({"DATABASE_URL": "mysql://seawall_app@db/app"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": ""}, ["DATABASE_URL"]),
+        ({"REDIS_URL": "redis://:secret@cache:6379/0"}, ["REDIS_URL"]),
+        ({"REDIS_URL": "cache:6379"}, ["REDIS_URL"]),
+        ({"DATABASE_PASSWORD_FILE": "/does/not/exist"}, ["DATABASE_PASSWORD_FILE"]),
+        ({"CORS_ORIGINS": ""}, ["CORS_ORIGINS"]),
+        ({"CORS_ORIGINS": "*"}, ["CORS_ORIGINS"]),
+        ({"CORS_ORIGINS": "https://example.org/path"}, ["CORS_ORIGINS"]),
+        ({"DB_POOL_SIZE": "0"}, ["DB_POOL_SIZE"]),
+        ({"DB_MAX_OVERFLOW": "-1"}, ["DB_MAX_OVERFLOW"]),
+        ({"MAX_REQUEST_BODY_SIZE_BYTES": "1MiB"}, ["MAX_REQUEST_BODY_SIZE_BYTES"]),
+        ({"SEAWALL_BIND": "8000"}, ["SEAWALL_BIND"]),
+        ({"FORWARDED_ALLOW_IPS": "edge"}, ["FORWARDED_ALLOW_IPS"]),
+        ({"JWT_ALGORITHM": "none"}, ["JWT_ALGORITHM"]),
+        ({"LOG_LEVEL": "loud"}, ["LOG_LEVEL"]),
+        ({"METRICS_ENABLED": "true", "WEB_CONCURRENCY": "2"}, ["PROMETHEUS_MULTIPROC_DIR"]),
+        ({"METRICS_ENABLED": "true", "PROMETHEUS_MULTIPROC_DIR": "/nowhere"}, ["PROMETHEUS_MULTIPROC_DIR"]),
+        ({"CORS_ORIGINS": "", "REQUIRE_AUTHENTICATED_PRINCIPAL": "0"}, ["REQUIRE_AUTHENTICATED_PRINCIPAL", "CORS_ORIGINS"]),
+        ({"LOG_LEVEL": "loud", "DB_POOL_SIZE": "x"}, ["LOG_LEVEL", "DB_POOL_SIZE"]),
+    ],
+)
+def test_production_table(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], variables: list[str]) -> None:
+    assert refused(monkeypatch, "api", PRODUCTION | environment) == variables
+
+
+def test_development_is_lenient(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(monkeypatch, "api", {"APP_ENV": "", "CORS_ORIGINS": "", "REQUIRE_AUTHENTICATED_PRINCIPAL": ""}) == []
+
+
+@pytest.mark.parametrize("secret", ["", "changethis", "x" * 64, "short-but-varied-0123456789", None])
+def test_weak_signing_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str | None) -> None:
+    file = tmp_path / "jwt"
+    if secret is not None:
+        file.write_text(secret, encoding="utf-8")
+    for environment in ({}, PRODUCTION):
+        assert refused(monkeypatch, "auth", environment | {"JWT_SECRET_FILE": str(file)}) == ["JWT_SECRET_FILE"]
+
+
+def test_the_gateway_needs_a_signing_key_and_the_api_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert refused(monkeypatch, "auth", PRODUCTION | {"JWT_SECRET_FILE": ""}) == ["JWT_SECRET_FILE"]
+    assert refused(monkeypatch, "api", PRODUCTION | {"JWT_SECRET_FILE": ""}) == []
+
+
+@pytest.mark.parametrize("application", ["asgi", "auth_asgi"])
+def test_the_real_server_refuses_before_it_binds(boot: Boot, application: str) -> None:
+    server = boot(
+        application, **PRODUCTION | {"REQUIRE_AUTHENTICATED_PRINCIPAL": "false", "CORS_ORIGINS": "", "JWT_SECRET_FILE": ""}
+    ).start()
+    assert server.wait() == 78
+    lines = [json.loads(line) for line in server.stderr.splitlines()]
+    expected = ["REQUIRE_AUTHENTICATED_PRINCIPAL", "CORS_ORIGINS"] + ["JWT_SECRET_FILE"] * (application == "auth_asgi")
+    assert [line["variable"] for line in lines] == expected
+    assert {line["event"] for line in lines} == {"startup.refused"}
+    assert server.stdout == ""
+    assert not server.socket.exists()

@@ -1,0 +1,76 @@
+"""The commit comes before the answer, and one transaction spans everything that a route does."""
+
+from collections.abc import Iterator
+from uuid import uuid4
+
+import psycopg
+import pytest
+from starlette.testclient import TestClient
+
+from seawall_service.db.pool import Connection
+from seawall_service.deps import CurrentUserId, DbSession
+from seawall_service.documents import service
+from seawall_service.documents.commands import CreateDocument
+from seawall_service.errors import NotFoundError
+from seawall_service.main import create_app
+from seawall_service.startup_gate import load_settings
+from tests.conftest import client_of, connect
+
+
+async def create(connection: Connection, principal_id: CurrentUserId) -> str:
+    created = await service.create_document(connection, CreateDocument("doomed"), principal_id)
+    return str(created.id)
+
+
+@pytest.fixture(scope="module")
+def doomed() -> Iterator[TestClient]:
+    """The real application with routes whose transaction cannot end well."""
+    app = create_app(load_settings("api"))
+
+    @app.post("/commit-fails")
+    async def commit_fails(connection: DbSession, principal_id: CurrentUserId) -> dict[str, str]:
+        document_id = await create(connection, principal_id)
+        with connect("DATABASE_URL", "DATABASE_PASSWORD_FILE") as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
+        return {"id": document_id}
+
+    @app.post("/second-service-fails")
+    async def second_fails(connection: DbSession, principal_id: CurrentUserId) -> dict[str, str]:
+        await create(connection, principal_id)
+        raise NotFoundError
+
+    @app.post("/conflicts")
+    async def conflicts(connection: DbSession, principal_id: CurrentUserId) -> None:
+        for _ in range(2):
+            await connection.execute(
+                "INSERT INTO proj_users (id, username, password_hash) VALUES (gen_random_uuid(), %s, '')", (str(principal_id),)
+            )
+
+    @app.post("/slow-query")
+    async def slow_query(connection: DbSession) -> None:
+        await connection.execute("SET LOCAL statement_timeout = '50ms'")
+        await connection.execute("SELECT pg_sleep(5)")
+
+    with client_of(app) as client:
+        yield client
+
+
+@pytest.mark.parametrize(
+    ("path", "status"), [("/commit-fails", 503), ("/second-service-fails", 404), ("/conflicts", 409), ("/slow-query", 503)]
+)
+def test_nothing_is_written(doomed: TestClient, database: psycopg.Connection, path: str, status: int) -> None:
+    user = str(uuid4())
+    assert doomed.post(path, headers={"X-Principal-Id": user}).status_code == status
+    for table, column in (("events", "principal_id"), ("proj_documents", "owner_id"), ("proj_memberships", "user_id")):
+        query = psycopg.sql.SQL("SELECT count(*) FROM {} WHERE {} = %s").format(
+            psycopg.sql.Identifier(table), psycopg.sql.Identifier(column)
+        )
+        assert database.execute(query, (user,)).fetchone() == (0,)
+
+
+def test_the_pool_recovers_from_lost_connections(doomed: TestClient, database: psycopg.Connection) -> None:
+    database.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+    )
+    headers = {"X-Principal-Id": str(uuid4())}
+    assert [doomed.get("/api/v1/documents", headers=headers).status_code for _ in range(10)] == [200] * 10

@@ -1,0 +1,1 @@
+"""Backs the database up: one snapshot, one dump, restored once before it counts."""

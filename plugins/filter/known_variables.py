@@ -1,0 +1,76 @@
+"""Find variables that nobody reads: the typo that would otherwise be ignored in silence."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+# Names that Ansible itself or a user's own connection settings bring along.
+OTHERS = re.compile(r"ansible_|inventory_|group|hostvars|omit|play|role_|vars$|environment$|confirm$|delete_data$|item$")
+
+
+def known_variables(root: str) -> dict[str, list[str]]:
+    """For the repository at root: every role's names, and every variable that a role or playbook declares."""
+    roles = sorted(path.name for path in Path(root, "roles").iterdir() if path.is_dir())
+    declared: set[str] = set()
+    for spec in Path(root, "roles").glob("*/meta/argument_specs.yml"):
+        for entry in yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"].values():
+            declared.update(entry.get("options", {}))
+    sources = [*Path(root, "roles").glob("*/vars/main.yml"), *Path(root, "roles").glob("*/defaults/main.yml")]
+    for source in [*sources, *Path(root, "playbooks/group_vars/all").glob("*.yml")]:
+        declared.update(yaml.safe_load(source.read_text(encoding="utf-8")) or {})
+    return {"roles": roles, "variables": sorted(declared)}
+
+
+def unknown_variables(names: Iterable[str], known: dict[str, list[str]]) -> list[str]:
+    """One sentence for each name that looks like one of ours and is none."""
+    prefixes = tuple(f"{role}_" for role in [*known["roles"], "seawall"])
+    declared = set(known["variables"])
+    sentences: list[str] = []
+    for name in sorted(set(names) - declared):
+        if OTHERS.match(name):
+            continue
+        close = difflib.get_close_matches(name, known["variables"], n=1, cutoff=0.85)
+        if close:
+            sentences.append(f"{name} is not a setting of Seawall: did you mean {close[0]}?")
+        elif name.startswith(prefixes):
+            sentences.append(f"{name} is not a setting of Seawall: remove it, or look it up in docs/configuration.md.")
+    return sentences
+
+
+def dict_settings(root: str) -> dict[str, list[str]]:
+    """Every setting that is a dict of declared keys, with those keys."""
+    found: dict[str, list[str]] = {}
+    for spec in Path(root, "roles").glob("*/meta/argument_specs.yml"):
+        options = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"].get("options") or {}
+        found |= {
+            name: list(option["options"]) for name, option in options.items() if option["type"] == "dict" and "options" in option
+        }
+    return found
+
+
+def missing_keys(values: Mapping[str, Any], declared: Mapping[str, Iterable[str]]) -> list[str]:
+    """One sentence for each dict that was given without all of its keys: Ansible replaces a dict, it does not merge it."""
+    return [
+        f"{name} lacks {', '.join(key for key in keys if key not in values[name])}: a dict in the inventory replaces "
+        f"the default one, so give all of its keys (docs/configuration.md has the defaults)."
+        for name, keys in sorted(declared.items())
+        if isinstance(values[name], Mapping) and set(keys) - set(values[name])
+    ]
+
+
+class FilterModule:
+    """Ansible's entry point."""
+
+    def filters(self) -> dict[str, Any]:
+        return {
+            "known_variables": known_variables,
+            "unknown_variables": unknown_variables,
+            "dict_settings": dict_settings,
+            "missing_keys": missing_keys,
+        }

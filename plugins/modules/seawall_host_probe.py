@@ -1,0 +1,112 @@
+"""What preflight must know about a host, in one module run that changes nothing."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: seawall_host_probe
+short_description: Distribution, memory, disk and port owners of a host
+description:
+  - One run where narrow fact gathering plus a port listing would take three, and no fact is gathered that is not used.
+options:
+  paths:
+    description: Paths whose file system must have free space; the nearest existing parent counts.
+    type: list
+    elements: path
+    required: true
+  ports: {description: TCP ports that will be published., type: list, elements: int, required: true}
+  project: {description: Compose project whose own published ports do not count as taken., type: str, required: true}
+"""
+
+import glob
+import os
+import shutil
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+LISTEN = "0A"
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    """The fields of os-release(5), unquoted."""
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {key: value.strip().strip("\"'") for key, value in pairs}
+
+
+def memory_mebibytes(meminfo: str) -> int:
+    """MemTotal of /proc/meminfo in MiB."""
+    return next(int(line.split()[1]) // 1024 for line in meminfo.splitlines() if line.startswith("MemTotal:"))
+
+
+def listening_inodes(table: str, port: int) -> set[str]:
+    """Socket inodes that listen on a port, from the text of /proc/net/tcp or tcp6."""
+    rows = (line.split() for line in table.splitlines()[1:])
+    return {row[9] for row in rows if row[3] == LISTEN and int(row[1].rsplit(":", 1)[1], 16) == port}
+
+
+def free_gibibytes(path: str) -> float:
+    """Free space of the file system that path is or will be on, in GiB."""
+    while not os.path.exists(path):
+        path = os.path.dirname(path)
+    return round(shutil.disk_usage(path).free / 2**30, 1)
+
+
+def program_of(inodes: set[str]) -> str:
+    """Name of a program that holds one of the sockets, or an empty string when it cannot be seen."""
+    wanted = {f"socket:[{inode}]" for inode in inodes}
+    for descriptor in glob.glob("/proc/[0-9]*/fd/*"):
+        try:
+            if os.readlink(descriptor) in wanted:
+                process = descriptor.split("/")[2]
+                with open(f"/proc/{process}/comm", encoding="utf-8") as stream:
+                    return f"{stream.read().strip()} (pid {process})"
+        except OSError:
+            continue
+    return "a program that could not be identified"
+
+
+def read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            return stream.read()
+    except FileNotFoundError:
+        return ""
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "paths": {"type": "list", "elements": "path", "required": True},
+            "ports": {"type": "list", "elements": "int", "required": True},
+            "project": {"type": "str", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    release = parse_os_release(read("/etc/os-release"))
+    taken: dict[str, str] = {}
+    docker = shutil.which("docker")
+    for port in module.params["ports"]:
+        inodes = listening_inodes(read("/proc/net/tcp"), port) | listening_inodes(read("/proc/net/tcp6"), port)
+        if not inodes:
+            continue
+        if docker:
+            project = f"label=com.docker.compose.project={module.params['project']}"
+            code, output, _ = module.run_command([docker, "ps", "--quiet", "--filter", f"publish={port}", "--filter", project])
+            if code == 0 and output.strip():
+                continue
+        taken[str(port)] = program_of(inodes)
+    result: dict[str, Any] = {
+        "distribution": release.get("ID", "unknown"),
+        "version": release.get("VERSION_ID", ""),
+        "name": release.get("PRETTY_NAME", "an unknown system"),
+        "cpus": os.cpu_count() or 1,
+        "memory_mib": memory_mebibytes(read("/proc/meminfo")),
+        "free_gib": {path: free_gibibytes(path) for path in module.params["paths"]},
+        "taken_ports": taken,
+        "is_root": os.geteuid() == 0,
+    }
+    module.exit_json(changed=False, **result)
+
+
+if __name__ == "__main__":
+    main()

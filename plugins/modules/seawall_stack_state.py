@@ -1,0 +1,108 @@
+"""Compare the containers that exist with the stack that is wanted, in one module run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: seawall_stack_state
+short_description: Tell for each service of a Compose stack whether its container runs and is the wanted one
+description:
+  - Changes nothing. A service is C(current) when its container was made from exactly the configuration that
+    C(docker compose config --hash) computes now, so that a role brings up only what differs.
+  - On a host without Docker, or before the first deploy, every service is reported as absent.
+  - C(active_colour) is what the release link points at, or an empty string before the first release.
+options:
+  project: {description: Name of the Compose project., type: str, required: true}
+  stack: {description: Text of the stack file., type: str, required: true}
+  environment: {description: Text of the .env file., type: str, required: true}
+  services: {description: Names of all services in the stack file., type: list, elements: str, required: true}
+  release_link: {description: The symlink whose target names the active colour., type: path, required: true}
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+ABSENT: dict[str, Any] = {
+    "exists": False,
+    "running": False,
+    "healthy": False,
+    "current": False,
+    "id": "",
+    "image": "",
+    "exit_code": None,
+}
+
+
+def describe(container: Mapping[str, Any], wanted_hash: str | None) -> dict[str, Any]:
+    """One entry of `docker inspect` as the facts that roles decide on."""
+    state = container["State"]
+    health = state.get("Health") or {}
+    running = bool(state["Running"]) and not state.get("Restarting", False)
+    return {
+        "exists": True,
+        "running": running,
+        "healthy": running and health.get("Status", "healthy") == "healthy",
+        "current": container["Config"]["Labels"].get("com.docker.compose.config-hash") == wanted_hash,
+        "id": container["Id"],
+        "image": container["Config"]["Image"],
+        "exit_code": None if running else state.get("ExitCode"),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "project": {"type": "str", "required": True},
+            "stack": {"type": "str", "required": True},
+            "environment": {"type": "str", "required": True},
+            "services": {"type": "list", "elements": "str", "required": True},
+            "release_link": {"type": "path", "required": True},
+        },
+        supports_check_mode=True,
+    )
+    docker = shutil.which("docker")
+    hashes: dict[str, str] = {}
+    containers: list[dict[str, Any]] = []
+    project: str = module.params["project"]
+    services = {name: dict(ABSENT) for name in module.params["services"]}
+    link: str = module.params["release_link"]
+    active_colour = os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
+    if docker:
+        staging = tempfile.mkdtemp(prefix="seawall-stack-")
+        try:
+            for name in ("stack", "environment"):
+                with open(os.path.join(staging, name), "w", encoding="utf-8") as stream:
+                    stream.write(module.params[name])
+            compose = [docker, "compose", "--project-name", project, "--file", f"{staging}/stack"]
+            hashing = ["--env-file", f"{staging}/environment", "--profile", "*", "config", "--hash", "*"]
+            code, output, errors = module.run_command([*compose, *hashing])
+        finally:
+            shutil.rmtree(staging, ignore_errors=True)
+        if code != 0:
+            if module.check_mode:
+                # A first --check on a host whose engine would be installed or upgraded by the real run.
+                module.exit_json(changed=False, services=services, active_colour=active_colour)
+            module.fail_json(msg=f"docker compose does not accept compose/stack.yml with these variables: {errors.strip()}")
+        hashes = dict(line.split() for line in output.splitlines() if line.strip())
+        lasting = ["label=com.docker.compose.oneoff=False", f"label=com.docker.compose.project={project}"]
+        listing = [docker, "ps", "--all", "--quiet", "--no-trunc", "--filter", lasting[0], "--filter", lasting[1]]
+        code, output, errors = module.run_command(listing)
+        if code == 0 and output.split():
+            code, output, errors = module.run_command([docker, "inspect", "--type", "container", *output.split()])
+            containers = json.loads(output) if code == 0 else []
+        if code != 0 and not module.check_mode:
+            module.fail_json(msg=f"The Docker Engine does not answer: {errors.strip()}")
+
+    for container in containers:
+        name = container["Config"]["Labels"]["com.docker.compose.service"]
+        services[name] = describe(container, hashes.get(name))
+    module.exit_json(changed=False, services=services, active_colour=active_colour)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""Typos in settings are found, and settings that exist are not taken for typos."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from known_variables import dict_settings, known_variables, missing_keys, unknown_variables
+
+ROOT = str(Path(__file__).resolve().parents[2])
+
+
+def test_every_declared_setting_is_known() -> None:
+    known = known_variables(ROOT)
+    assert unknown_variables(known["variables"], known) == []
+    assert {"seawall_domain", "edge_listen", "api_runtime"} <= set(known["variables"])
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("seawall_domian", "seawall_domain"),
+        ("edge_lsiten", "edge_listen"),
+        ("egde_listen", "edge_listen"),
+        ("tls_mod", "tls_mode"),
+        ("postgres_setting", "postgres_settings"),
+    ],
+)
+def test_a_typo_is_named_with_what_was_meant(name: str, meant: str) -> None:
+    (sentence,) = unknown_variables([name], known_variables(ROOT))
+    assert name in sentence
+    assert f"did you mean {meant}?" in sentence
+
+
+def test_an_unknown_name_with_our_prefix_is_refused() -> None:
+    (sentence,) = unknown_variables(["api_colour_of_the_sky"], known_variables(ROOT))
+    assert "api_colour_of_the_sky" in sentence
+
+
+@pytest.mark.parametrize("name", ["ansible_user", "my_company_mirror", "groups", "inventory_hostname", "vault_key"])
+def test_other_names_are_left_alone(name: str) -> None:
+    assert unknown_variables([name], known_variables(ROOT)) == []
+
+
+def test_a_dict_given_in_part_is_named_with_what_lacks() -> None:
+    declared = dict_settings(ROOT)
+    whole = {name: dict.fromkeys(keys, 1) for name, keys in declared.items()}
+    assert missing_keys(whole, declared) == []
+    del whole["edge_listen"]["https_port"]
+    (sentence,) = missing_keys(whole, declared)
+    assert sentence.startswith("edge_listen lacks https_port")

@@ -1,0 +1,33 @@
+"""What preflight learns about a host is read correctly."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from module_run import module_run
+from seawall_host_probe import free_gibibytes, memory_mebibytes, parse_os_release
+
+
+def test_os_release() -> None:
+    text = '# a comment\nID=debian\nVERSION_ID="12"\nPRETTY_NAME="Debian GNU/Linux 12 (bookworm)"\n'
+    assert parse_os_release(text) == {"ID": "debian", "VERSION_ID": "12", "PRETTY_NAME": "Debian GNU/Linux 12 (bookworm)"}
+
+
+def test_memory() -> None:
+    assert memory_mebibytes("MemTotal:        2048000 kB\nMemFree:  1 kB\n") == 2000
+
+
+def test_disk_of_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
+    assert free_gibibytes(str(tmp_path / "a/b/c")) == free_gibibytes(str(tmp_path))
+
+
+def test_a_listening_port_is_named_with_its_program() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        arguments = {"paths": ["/"], "ports": [port], "project": "seawall-none"}
+        answer = module_run("seawall_host_probe", arguments=arguments)
+        assert f"(pid {os.getpid()})" in answer["taken_ports"][str(port)]
+    answer = module_run("seawall_host_probe", arguments=arguments)
+    assert answer["taken_ports"] == {}

@@ -1,0 +1,84 @@
+"""The script that starts dockerd where no init system does: stale pid files, a slow engine, one that never answers."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).resolve().parents[2] / "roles/docker_engine/files/start-dockerd"
+# Stand-ins that leave a trace: an engine answers once it was started, unless it is told to stay silent.
+STAND_INS = {
+    "docker": '#!/bin/sh\ntest -f "$TRACE/started"\n',
+    "start-stop-daemon": '#!/bin/sh\necho "$@" >"$TRACE/call"\ntest -f "$TRACE/silent" || touch "$TRACE/started"\n',
+}
+
+
+@pytest.fixture
+def trace(tmp_path: Path) -> Path:
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "run/docker/containerd").mkdir(parents=True)
+    (tmp_path / "log").write_text("the last line of the log\n")
+    for name, text in STAND_INS.items():
+        (tmp_path / "bin" / name).write_text(text)
+        (tmp_path / "bin" / name).chmod(0o755)
+    # A real program of that name: the script asks the kernel which program a pid belongs to.
+    shutil.copy(shutil.which("sleep") or "", tmp_path / "bin/dockerd")
+    return tmp_path
+
+
+@contextmanager
+def running(program: Path) -> Iterator[int]:
+    process = subprocess.Popen([program, "60"])
+    try:
+        yield process.pid
+    finally:
+        process.kill()
+        process.wait()
+
+
+def start(trace: Path, timeout: int = 5) -> subprocess.CompletedProcess[str]:
+    arguments = [str(trace / name) for name in ("run/seawall.pid", "log", "daemon.json", "run")] + [str(timeout)]
+    environment = {"PATH": f"{trace}/bin:{os.environ['PATH']}", "TRACE": str(trace)}
+    return subprocess.run([SCRIPT, *arguments], env=environment, capture_output=True, text=True, check=False)
+
+
+def pid_files(trace: Path) -> list[Path]:
+    return [trace / "run/seawall.pid", trace / "run/docker.pid", trace / "run/docker/containerd/containerd.pid"]
+
+
+@pytest.mark.parametrize("pid", ["2147483646", str(os.getpid()), ""])
+def test_pid_files_of_nobody_or_of_another_program_are_dropped(trace: Path, pid: str) -> None:
+    for path in pid_files(trace):
+        path.write_text(pid)
+    assert start(trace).returncode == 0
+    assert [path for path in pid_files(trace) if path.exists()] == []
+    assert "--config-file" not in (trace / "call").read_text()
+
+
+def test_engine_that_is_starting_is_waited_for_and_not_started_twice(trace: Path) -> None:
+    with running(trace / "bin/dockerd") as pid:
+        (trace / "run/docker.pid").write_text(str(pid))
+        (trace / "started").touch()
+        assert start(trace).returncode == 0
+    assert (trace / "run/docker.pid").exists()
+    assert not (trace / "call").exists()
+
+
+def test_daemon_json_is_named_when_there_is_one(trace: Path) -> None:
+    (trace / "daemon.json").write_text("{}")
+    assert start(trace).returncode == 0
+    assert f"--config-file {trace}/daemon.json" in (trace / "call").read_text()
+
+
+def test_engine_that_never_answers_is_reported_with_its_log(trace: Path) -> None:
+    (trace / "silent").touch()
+    result = start(trace, timeout=1)
+    assert result.returncode == 1
+    assert "did not answer within 1 seconds" in result.stderr
+    assert "the last line of the log" in result.stderr

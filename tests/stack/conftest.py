@@ -1,0 +1,85 @@
+"""One installation for all stack tests, made by the same command that a user types, and removed afterwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from installation import PROJECT, ROOT, Answer, Run, ask, containers, copy_checkout, docker, seawall
+
+
+@dataclass
+class Stack:
+    """The installation and the first user's session."""
+
+    first_run: Run
+    user: str
+    password: str
+
+    signed_in_at: float = 0
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def session(self) -> dict[str, str]:
+        """Headers of a signed-in user; an access token lasts 15 minutes, and all tests together take longer."""
+        if not self.headers or time.monotonic() - self.signed_in_at > 300:
+            self.headers, self.signed_in_at = self.sign_in(), time.monotonic()
+        return self.headers
+
+    def sign_in(self) -> dict[str, str]:
+        answer = ask("/api/auth/login", "POST", {"username": self.user, "password": self.password})
+        assert answer.status == 200, answer
+        return {"Authorization": f"Bearer {answer.body['access_token']}"}
+
+
+def remove_installation() -> None:
+    seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true")
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """Deploy once; on the way out remove containers, volumes, networks and files."""
+    remove_installation()
+    first_run = seawall("deploy")
+    if first_run.code != 0:
+        pytest.exit(f"the first deploy failed:\n{first_run.output[-6000:]}", returncode=1)
+    shown = ROOT / "first-sign-in"
+    words = dict(line.split(maxsplit=1) for line in shown.read_text(encoding="utf-8").splitlines())
+    shown.unlink()
+    yield Stack(first_run, words["user:"], words["password:"])
+    remove_installation()
+    assert containers() == {}
+    assert not ROOT.exists()
+    assert docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""
+
+
+@pytest.fixture
+def session(stack: Stack) -> dict[str, str]:
+    """Headers of a signed-in user."""
+    return stack.session()
+
+
+@pytest.fixture
+def document(session: dict[str, str]) -> str:
+    """The id of a new document."""
+    answer: Answer = ask("/api/v1/documents", "POST", {"title": "A test's document"}, session)
+    assert answer.status == 201, answer
+    return str(answer.body["id"])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows what the containers logged last."""
+    report = yield
+    if report.failed and call.when == "call":
+        for name, entry in containers().items():
+            report.sections.append((f"log of {name}", docker("logs", "--tail", "5", entry["Id"], check=False)))
+    return report
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of this repository that the test may change."""
+    return copy_checkout(tmp_path / "checkout")

@@ -1,0 +1,141 @@
+"""The installation under test: deploying it, asking it over TLS, and looking into its containers."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import os
+import re
+import shutil
+import ssl
+import subprocess
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+SETTINGS = Path(__file__).with_name("settings.yml")
+PROJECT = "seawall-test"
+ROOT = Path("/opt/seawall-test")
+HTTPS_PORT = 18443
+HTTP_PORT = 18080
+URL = f"https://localhost:{HTTPS_PORT}"
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One HTTP answer; body is parsed when it is JSON."""
+
+    status: int
+    headers: dict[str, str]
+    body: Any
+
+
+def ask(
+    path: str,
+    method: str = "GET",
+    body: object = None,
+    headers: dict[str, str] | None = None,
+    port: int = HTTPS_PORT,
+    timeout: float = 30,
+) -> Answer:
+    """Send one request to the edge and follow nothing; over TLS only the installation's own CA is trusted."""
+    if port == HTTP_PORT:
+        connection = http.client.HTTPConnection("localhost", port, timeout=timeout)
+    else:
+        context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))
+        connection = http.client.HTTPSConnection("localhost", port, timeout=timeout, context=context)
+    sent = dict(headers or {})
+    if body is not None:
+        sent.setdefault("Content-Type", "application/json")
+    data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    try:
+        connection.request(method, path, body=data, headers=sent)
+        response = connection.getresponse()
+        raw = response.read()
+    finally:
+        connection.close()
+    names = {name.lower(): value for name, value in response.getheaders()}
+    parsed: Any = raw.decode(errors="replace")
+    if "json" in names.get("content-type", "") and raw:
+        parsed = json.loads(raw)
+    return Answer(response.status, names, parsed)
+
+
+@dataclass
+class Run:
+    """What one call of ./seawall did."""
+
+    code: int
+    output: str
+    seconds: float
+    recap: dict[str, int] = field(default_factory=dict)
+
+
+def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: bool = True, stdin: str = "") -> Run:
+    """Run ./seawall in a checkout against the test installation."""
+    extra = ["-e", f"@{SETTINGS}"] if settings else []
+    began = time.monotonic()
+    environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    done = subprocess.run(
+        ["./seawall", *arguments[:1], *extra, *arguments[1:]],
+        cwd=checkout,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=1500,
+        env=environment,
+        check=False,
+    )
+    output = done.stdout + done.stderr
+    recap = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", output.rpartition("PLAY RECAP")[2])}
+    return Run(done.returncode, output, time.monotonic() - began, recap)
+
+
+def docker(*arguments: str, check: bool = True, stdin: str | None = None) -> str:
+    """Run the docker client and return what it printed on stdout."""
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, input=stdin, check=False)
+    if check and done.returncode != 0:
+        raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}")
+    return done.stdout.strip()
+
+
+def containers(project: str = PROJECT) -> dict[str, dict[str, Any]]:
+    """Every lasting container of a project: service name -> docker inspect."""
+    label = f"label=com.docker.compose.project={project}"
+    ids = docker("ps", "--all", "--quiet", "--filter", label, "--filter", "label=com.docker.compose.oneoff=False").split()
+    found = json.loads(docker("inspect", *ids)) if ids else []
+    return {entry["Config"]["Labels"]["com.docker.compose.service"]: entry for entry in found}
+
+
+def running(project: str = PROJECT) -> dict[str, tuple[str, str]]:
+    """Running containers: service -> (id, started at). Two equal answers mean that nothing was restarted between."""
+    found = containers(project).items()
+    return {name: (entry["Id"], entry["State"]["StartedAt"]) for name, entry in found if entry["State"]["Running"]}
+
+
+def secret(name: str) -> str:
+    return (ROOT / "secrets" / name).read_text(encoding="utf-8").strip()
+
+
+def all_secrets() -> dict[str, str]:
+    """Every secret value of the installation, by file (and line, where a file holds several)."""
+    values: dict[str, str] = {}
+    for path in sorted((ROOT / "secrets").iterdir()):
+        for number, word in enumerate(path.read_text(encoding="utf-8", errors="replace").split()):
+            if len(word) >= 16 and not word.startswith("seawall_"):
+                values[f"{path.name}:{number}"] = word
+    return values
+
+
+def copy_checkout(target: Path) -> Path:
+    """A copy of the working tree that a test may change; it shares the Python environment."""
+    shutil.copytree(
+        REPOSITORY,
+        target,
+        ignore=shutil.ignore_patterns(".venv", ".git", ".seawall", "__pycache__", ".*_cache", ".cache"),
+        symlinks=True,
+    )
+    (target / ".venv").symlink_to(REPOSITORY / ".venv")
+    return target

@@ -1,0 +1,172 @@
+"""What an attacker inside would find: processes, files, sockets and secrets of the running containers."""
+
+from __future__ import annotations
+
+import json
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+import testinfra
+from conftest import Stack
+from installation import HTTP_PORT, HTTPS_PORT, PROJECT, REPOSITORY, ROOT, all_secrets, ask, containers, docker
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+USERS = {"edge": 10101, "api": 10102, "auth": 10102, "postgres": 10103, "cache": 10104}
+SERVICES = ["edge", "api", "auth", "postgres", "cache"]
+
+
+def in_charge(name: str) -> str:
+    """api and auth by the colour in charge, the others as they are."""
+    colour = (ROOT / "upstream/current").readlink().name
+    return f"{name}-{colour}" if name in {"api", "auth"} else name
+
+
+def processes(name: str) -> list[int]:
+    """The host's ids of a container's processes."""
+    listing = docker("top", containers()[in_charge(name)]["Id"], "-eo", "pid")
+    return [int(word) for word in listing.split()[1:]]
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_container_is_confined(name: str) -> None:
+    entry = containers()[in_charge(name)]
+    host = entry["HostConfig"]
+    assert entry["Config"]["User"] == f"{USERS[name]}:{USERS[name]}"
+    assert host["ReadonlyRootfs"]
+    assert host["CapDrop"] == ["ALL"]
+    assert not host["CapAdd"]
+    assert not host["Privileged"]
+    assert "no-new-privileges:true" in host["SecurityOpt"]
+    assert host["Memory"] > 0
+    assert host["NanoCpus"] > 0
+    assert host["PidsLimit"] > 0
+    assert host["LogConfig"]["Config"].get("max-size")
+    assert "docker.sock" not in json.dumps(entry["Mounts"])
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_processes_have_no_privilege(name: str) -> None:
+    for process in processes(name):
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8")
+        fields = dict(line.split(":\t", 1) for line in status.splitlines() if ":\t" in line)
+        assert set(fields["Uid"].split()) == {str(USERS[name])}
+        assert int(fields["CapEff"], 16) == int(fields["CapPrm"], 16) == int(fields["CapBnd"], 16) == 0
+        assert fields["NoNewPrivs"].strip() == "1"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_root_file_system_cannot_be_written(name: str) -> None:
+    host = testinfra.get_host(f"docker://{containers()[in_charge(name)]['Id']}")
+    assert host.run("touch /etc/x /usr/x /x").rc != 0
+    assert host.run("test -w /usr/bin").rc != 0
+
+
+@pytest.mark.parametrize("name", ["api", "auth"])
+def test_service_listens_on_no_tcp_port(name: str) -> None:
+    process = processes(name)[0]
+    for table in ("tcp", "tcp6"):
+        rows = Path(f"/proc/{process}/net/{table}").read_text(encoding="utf-8").splitlines()[1:]
+        listening = [row.split()[1] for row in rows if row.split()[3] == "0A"]
+        # Docker's own resolver listens on 127.0.0.11 in every container.
+        assert [address for address in listening if not address.startswith("0B00007F:")] == []
+
+
+def test_only_the_edge_publishes_ports() -> None:
+    published = {
+        name: sorted(int(b["HostPort"]) for bindings in entry["NetworkSettings"]["Ports"].values() for b in bindings or [])
+        for name, entry in containers().items()
+    }
+    assert published.pop("edge") == sorted([HTTP_PORT, HTTPS_PORT])
+    assert set(map(tuple, published.values())) == {()}
+
+
+def test_data_network_leads_nowhere() -> None:
+    network = json.loads(docker("network", "inspect", f"{PROJECT}_data"))[0]
+    assert network["Internal"]
+    for name in ("api", "auth", "postgres", "cache"):
+        assert list(containers()[in_charge(name)]["NetworkSettings"]["Networks"]) == [f"{PROJECT}_data"]
+    assert list(containers()["edge"]["NetworkSettings"]["Networks"]) == [f"{PROJECT}_edge"]
+
+
+@pytest.mark.parametrize("name", ["api", "auth"])
+def test_service_sees_no_socket_but_its_own(name: str) -> None:
+    host = testinfra.get_host(f"docker://{containers()[in_charge(name)]['Id']}")
+    found = host.run("find /run/upstream -type s").stdout.split()
+    assert found == [f"/run/upstream/{in_charge(name).split('-')[1]}/{name}/http.sock"]
+    assert host.run("touch /run/upstream/x").rc != 0
+
+
+def test_secret_files_are_closed() -> None:
+    directory = ROOT / "secrets"
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert directory.stat().st_uid == 0
+    for path in directory.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o400, path
+    key = ROOT / "tls/privkey.pem"
+    assert stat.S_IMODE(key.stat().st_mode) == 0o400
+    assert not (ROOT / "secrets/first_user_password").exists()
+
+
+def test_world_readable_files_hold_no_secret() -> None:
+    secrets = all_secrets()
+    assert len(secrets) >= 5
+    for path in ROOT.rglob("*"):
+        if path.is_file() and path.stat().st_mode & 0o004:
+            text = path.read_text(encoding="utf-8", errors="replace")
+            assert [name for name, value in secrets.items() if value in text] == [], path
+
+
+def test_no_secret_in_inspect_environment_arguments_or_logs(stack: Stack) -> None:
+    secrets = all_secrets() | {"first user": stack.password}
+    places: dict[str, str] = {}
+    for name, entry in containers().items():
+        places[f"docker inspect {name}"] = json.dumps(entry)
+        logs = subprocess.run(["docker", "logs", entry["Id"]], capture_output=True, text=True, check=True)
+        places[f"logs of {name}"] = logs.stdout + logs.stderr
+        if entry["State"]["Running"]:
+            for process in docker("top", entry["Id"], "-eo", "pid").split()[1:]:
+                for what in ("environ", "cmdline"):
+                    places[f"{what} of {name}"] = Path(f"/proc/{process}/{what}").read_text(encoding="utf-8", errors="replace")
+    for image in docker("images", "--quiet", "--filter", "reference=seawall/*").split():
+        places[f"image {image}"] = docker("history", "--no-trunc", "--format", "{{.CreatedBy}}", image)
+    places["first deploy"] = stack.first_run.output
+    found = [(place, name) for place, text in places.items() for name, value in secrets.items() if value in text]
+    assert found == []
+
+
+@pytest.mark.parametrize("name", ["edge", "api", "postgres", "cache"])
+def test_image_carries_no_tools_for_building(name: str) -> None:
+    host = testinfra.get_host(f"docker://{containers()[in_charge(name)]['Id']}")
+    tools = "gcc cc make pip pip3 git curl wget"
+    assert host.run(f"for tool in {tools}; do command -v $tool; done").stdout == ""
+    assert host.run("find /var/lib/apt/lists -type f").stdout == ""
+
+
+def test_logs_are_json_with_the_request_id(session: dict[str, str]) -> None:
+    wanted = "stack-test-request-id"
+    ask("/api/v1/documents", headers=session | {"X-Request-ID": wanted})
+    for name in ("edge", "api", "auth"):
+        done = subprocess.run(["docker", "logs", containers()[in_charge(name)]["Id"]], capture_output=True, text=True, check=True)
+        lines = [json.loads(line) for line in done.stdout.splitlines() if wanted in line]
+        assert lines, name
+        assert all(line["request_id"] == wanted for line in lines)
+
+
+def test_database_stands_as_promised() -> None:
+    def query(sql: str) -> str:
+        return docker("exec", containers()["postgres"]["Id"], "psql", "-XAtq", "--dbname=app", f"--command={sql}")
+
+    assert query("SHOW server_version").startswith("17.")
+    assert query("SHOW data_checksums") == "on"
+    assert query("SELECT datlocprovider::text || ' ' || datlocale FROM pg_database WHERE datname = 'app'") == "b C.UTF-8"
+    assert query("SELECT count(*) FROM seawall.grant_drift") == "0"
+    hba = query("SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE type <> 'local' ORDER BY 1").split()
+    assert set(hba) == {"reject", "scram-sha-256"}
+    assert "shared_buffers" in (ROOT / "postgres/postgresql.conf").read_text(encoding="utf-8")
+
+
+def test_repository_is_what_was_deployed() -> None:
+    assert (ROOT / "compose/stack.yml").read_bytes() == (REPOSITORY / "compose/stack.yml").read_bytes()

@@ -1,0 +1,168 @@
+"""Bad input stops before anything is changed, with one sentence that names the setting or file and the cure."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import tempfile
+from pathlib import Path
+
+import pytest
+from installation import REPOSITORY, containers, docker, seawall
+
+EDGE = {"bind_address": "127.0.0.1", "http_port": 18080, "https_port": 18443, "ipv6": False}
+RUNTIME = {
+    "workers": 2,
+    "request_timeout_seconds": 20,
+    "graceful_timeout_seconds": 30,
+    "stop_grace_period_seconds": 40,
+    "keepalive_seconds": 10,
+    "log_level": "info",
+}
+CASES: list[tuple[str, dict[str, object], list[str]]] = [
+    ("unknown", {"seawall_domian": "a.example"}, ["seawall_domian", "seawall_domain"]),
+    ("unknown key", {"edge_listen": EDGE | {"https_prot": 1}}, ["https_prot"]),
+    ("half a dict", {"edge_listen": {"http_port": 18080}}, ["edge_listen lacks", "https_port"]),
+    ("unknown of a role", {"postgres_color": "red"}, ["postgres_color"]),
+    ("misspelt role", {"pogstres_settings": {}}, ["pogstres_settings", "postgres_settings"]),
+    ("domain", {"seawall_domain": "not a name"}, ["seawall_domain"]),
+    ("empty domain", {"seawall_domain": ""}, ["seawall_domain"]),
+    ("environment", {"seawall_environment": "prod"}, ["seawall_environment", "production"]),
+    ("project", {"seawall_project": "Has Spaces"}, ["seawall_project"]),
+    ("root", {"seawall_root": "/"}, ["seawall_root"]),
+    ("same ports", {"edge_listen": EDGE | {"http_port": 18443}}, ["edge_listen"]),
+    ("no authentication", {"api_require_authenticated_principal": False}, ["api_require_authenticated_principal"]),
+    ("empty dict", {"api_runtime": {}}, ["api_runtime lacks"]),
+    ("times", {"api_runtime": RUNTIME | {"graceful_timeout_seconds": 21}}, ["graceful_timeout_seconds"]),
+    ("keep-alive", {"api_runtime": RUNTIME | {"keepalive_seconds": 2}}, ["api_runtime.keepalive_seconds"]),
+    ("no workers", {"api_runtime": RUNTIME | {"workers": 0}}, ["api_runtime.workers"]),
+    ("connections", {"api_database_pool": {"size": 40, "max_overflow": 40}}, ["postgres_connections.max"]),
+    ("address as a name", {"seawall_domain": "203.0.113.10"}, ["seawall_domain"]),
+    ("bind address", {"edge_listen": EDGE | {"bind_address": "everywhere"}}, ["edge_listen.bind_address"]),
+    ("proxies", {"edge_trusted_proxies": {"networks": ["10.0.0.1/8"], "header": "X-Forwarded-For"}}, ["10.0.0.1/8"]),
+    ("names", {"tls_extra_domains": ["not a name"]}, ["tls_extra_domains"]),
+    ("first user", {"auth_first_user": {"name": "a b", "show_in": "none"}}, ["auth_first_user.name"]),
+    ("processors", {"cache_resources": {"memory": "128m", "cpus": 999.0}}, ["999", "cache_resources"]),
+    ("backup memory", {"backup_resources": {"memory": "64m", "cpus": 0.5}}, ["backup_resources.memory"]),
+    ("memory", {"preflight_minimums": {"memory_mib": 99999999, "free_gib": 1}}, ["MiB of memory", "99999999"]),
+    ("disk", {"preflight_minimums": {"memory_mib": 1, "free_gib": 9999999}}, ["disk", "9999999"]),
+    ("distribution", {"preflight_distributions": {"plan9": ["4"]}}, ["not supported", "plan9 4"]),
+    ("weak secret", {"secrets_supplied": {"jwt_secret": "changeme"}}, ["jwt_secret"]),
+    ("losing data", {"postgres_settings": {"fsync": "off"}}, ["fsync"]),
+    ("tls files", {"tls_mode": "provided"}, ["tls_provided"]),
+]
+
+
+def check(extra: dict[str, object]) -> tuple[int, str]:
+    run = seawall("check", "-e", json.dumps({"seawall_project": "seawall-preflight"}), "-e", json.dumps(extra))
+    return run.code, run.output
+
+
+@pytest.mark.parametrize(("extra", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
+def test_bad_input_is_refused(extra: dict[str, object], words: list[str]) -> None:
+    before = sorted(containers())
+    run = seawall("deploy", "-e", json.dumps(extra))
+    assert run.code != 0
+    message = run.output.partition("fatal:")[2] or run.output
+    assert [word for word in words if word not in message] == [], run.output[-3000:]
+    assert run.recap.get("changed", 0) == 0
+    assert sorted(containers()) == before
+
+
+def test_taken_port_is_named_with_its_program() -> None:
+    with socket.create_server(("127.0.0.1", 18999)):
+        code, output = check({"edge_listen": EDGE | {"https_port": 18999, "http_port": 18998}})
+    assert code != 0
+    assert "port 18999 is taken by" in output
+    assert "edge_listen" in output
+
+
+@pytest.fixture
+def key_pair(tmp_path: Path) -> tuple[Path, Path]:
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "90"]
+    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
+    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
+    return certificate, key
+
+
+def provided(certificate: Path, key: Path, domain: str = "localhost") -> dict[str, object]:
+    files = {"certificate": str(certificate), "private_key": str(key)}
+    return {
+        "tls_mode": "provided",
+        "tls_provided": files,
+        "seawall_domain": domain,
+        "edge_listen": EDGE | {"http_port": 18997, "https_port": 18996},
+    }
+
+
+def test_provided_certificate(key_pair: tuple[Path, Path], tmp_path: Path) -> None:
+    certificate, key = key_pair
+    code, output = check(provided(certificate, key))
+    assert code == 0, output[-3000:]
+
+    code, output = check(provided(certificate, tmp_path / "absent.pem"))
+    assert code != 0
+    assert "absent.pem" in output
+
+    other = tmp_path / "other.pem"
+    subprocess.run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(other)], check=True)
+    code, output = check(provided(certificate, other))
+    assert code != 0
+    assert "other.pem" in output
+
+    code, output = check(provided(certificate, key, "elsewhere.example.com"))
+    assert code != 0
+    assert "elsewhere.example.com" in output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["dance"], "'dance' is no verb"),
+        (["../playbooks/deploy"], "is no verb"),
+        (["deploy", "-i", "inventories/absent"], "inventories/absent"),
+        (["test", "nonsense"], "nonsense"),
+    ],
+)
+def test_wrong_commands_say_so(arguments: list[str], words: str) -> None:
+    run = seawall(*arguments, settings=False)
+    assert run.code != 0
+    assert words in run.output
+
+
+def test_without_root_or_sudo_it_says_so() -> None:
+    """As a user that is nobody, with a PATH that holds no sudo."""
+    with tempfile.TemporaryDirectory() as name:
+        tools = Path(name)
+        for tool in ("sh", "readlink", "dirname", "id", "basename", "sed", "cat", "sha256sum"):
+            (tools / tool).symlink_to(str(shutil.which(tool)))
+        tools.chmod(0o755)
+        command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"PATH={tools}"]
+        done = subprocess.run([*command, str(REPOSITORY / "seawall"), "deploy"], capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert "needs root" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_check_installs_nothing(tmp_path: Path) -> None:
+    """The check passes, and makes neither a directory nor a container, volume or network."""
+    root = tmp_path / "root"
+    ports = EDGE | {"http_port": 18995, "https_port": 18994}
+    code, output = check({"seawall_root": str(root), "edge_listen": ports})
+    assert code == 0, output[-3000:]
+    assert not root.exists()
+    label = "label=com.docker.compose.project=seawall-preflight"
+    for kind in ("container", "volume", "network"):
+        assert docker(kind, "ls", "--quiet", "--filter", label) == ""
+
+
+def test_global_settings_where_they_would_be_ignored(tmp_path: Path) -> None:
+    inventory = tmp_path / "inventory"
+    shutil.copytree(REPOSITORY / "inventories/local", inventory)
+    (inventory / "group_vars/all.yml").write_text("---\nseawall_root: /srv/elsewhere\n", encoding="utf-8")
+    run = seawall("check", "-i", str(inventory), settings=False)
+    assert run.code != 0
+    assert "move it to" in run.output

@@ -1,0 +1,270 @@
+"""What further runs of ./seawall do to an installation that serves: as little as possible, and never harm."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+from conftest import Stack
+from installation import PROJECT, REPOSITORY, ROOT, SETTINGS, Run, all_secrets, ask, containers, docker, running, seawall
+
+pytestmark = pytest.mark.usefixtures("stack")
+SERVICE = re.compile(r"(api|auth)-(blue|green)")
+
+
+def others(state: dict[str, tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """What runs beside the service's own containers."""
+    return {name: value for name, value in state.items() if not SERVICE.fullmatch(name)}
+
+
+def change(path: Path, old: str, new: str) -> None:
+    text = path.read_text(encoding="utf-8")
+    assert old in text
+    path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def add_line(path: Path, line: str) -> None:
+    path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
+
+
+def succeeds(run: Run) -> Run:
+    assert run.code == 0, run.output[-5000:]
+    return run
+
+
+@contextmanager
+def load(session: dict[str, str], document: str) -> Iterator[list[int]]:
+    """Append entries and read one after the other while the block runs; yields the statuses seen."""
+    seen: list[int] = []
+    stop = threading.Event()
+
+    def worker(number: int) -> None:
+        count = 0
+        while not stop.is_set():
+            count += 1
+            body = {"content": f"{number}-{count}"}
+            try:
+                seen.append(ask(f"/api/v1/documents/{document}/entries", "POST", body, session).status)
+                seen.append(ask(f"/api/v1/documents/{document}", headers=session).status)
+            except OSError:
+                seen.append(0)
+            time.sleep(0.2)
+
+    threads = [threading.Thread(target=worker, args=(number,), daemon=True) for number in range(2)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield seen
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(timeout=60)
+
+
+def test_second_run_changes_nothing() -> None:
+    before = running()
+    run = succeeds(seawall("deploy"))
+    assert run.recap["changed"] == 0
+    assert running() == before
+
+
+def test_check_mode_changes_nothing_and_shows_no_secret(stack: Stack) -> None:
+    before = running()
+    run = succeeds(seawall("deploy", "--check", "--diff", "-vvv"))
+    assert run.recap["changed"] == 0
+    assert running() == before
+    secrets = all_secrets() | {"first user": stack.password}
+    assert [name for name, value in secrets.items() if value in run.output] == []
+
+
+def test_changed_secret_shows_up_in_no_diff() -> None:
+    """A lost secret file is made anew, and --diff prints neither the old value nor a new one."""
+    path = ROOT / "secrets/cache_password"
+    kept, owner = path.read_bytes(), path.stat().st_uid
+    path.unlink()
+    run = succeeds(seawall("deploy", "--check", "--diff", "-vvv"))
+    assert run.recap["changed"] >= 1
+    assert not path.exists()
+    path.write_bytes(kept)
+    path.chmod(0o400)
+    os.chown(path, owner, owner)
+    assert [name for name, value in all_secrets().items() if value in run.output] == []
+
+
+def test_status_is_one_screen() -> None:
+    run = succeeds(seawall("status"))
+    for word in ("services", "release", "schema", "certificate", "days left", "last backup", "disk"):
+        assert word in run.output, word
+    assert "unknown" not in run.output
+
+
+def test_changed_header_only_reloads_the_edge(checkout: Path) -> None:
+    before = running()
+    change(checkout / "roles/edge/vars/main.yml", "  X-Frame-Options: DENY", "  X-Frame-Options: DENY\n  X-Stack-Test: tested")
+    succeeds(seawall("deploy", checkout=checkout))
+    assert running() == before
+    assert ask("/healthz").headers["x-stack-test"] == "tested"
+    succeeds(seawall("deploy"))
+    assert running() == before
+    assert "x-stack-test" not in ask("/healthz").headers
+
+
+def test_changed_postgres_setting_touches_only_postgres() -> None:
+    before = running()
+    run = succeeds(seawall("deploy", "-e", '{"postgres_settings": {"log_min_duration_statement": "4321ms"}}'))
+    after = running()
+    assert run.recap["changed"] >= 1
+    assert {name for name in after if after[name] != before.get(name)} == {"postgres"}
+    succeeds(seawall("deploy"))
+
+
+def test_changed_code_replaces_only_the_service_and_loses_nothing(checkout: Path, session: dict[str, str], document: str) -> None:
+    before = running()
+    colour = (ROOT / "upstream/current").readlink()
+    add_line(checkout / "app/seawall_service/health.py", "CHANGED = 1")
+    with load(session, document) as seen:
+        succeeds(seawall("deploy", checkout=checkout))
+    after = running()
+    assert others(after) == others(before)
+    assert (ROOT / "upstream/current").readlink() != colour
+    assert set(after) - set(others(after)) == {f"{name}-{(ROOT / 'upstream/current').readlink()}" for name in ("api", "auth")}
+    assert len(seen) > 10
+    assert set(seen) <= {200, 201, 429}
+    stored = [entry["content"] for entry in ask(f"/api/v1/documents/{document}?limit=1000", headers=session).body["entries"]]
+    assert len(stored) == len(set(stored)) == seen.count(201)
+    succeeds(seawall("deploy"))
+
+
+def test_release_that_never_gets_ready_is_not_put_in_charge(checkout: Path, session: dict[str, str]) -> None:
+    before, link = running(), (ROOT / "upstream/current").readlink()
+    add_line(checkout / "app/seawall_service/asgi.py", 'raise SystemExit("broken on purpose")')
+    run = seawall("deploy", "-e", '{"api_release": {"ready_timeout_seconds": 20}}', checkout=checkout)
+    assert run.code != 0
+    assert "keeps serving" in run.output
+    assert "broken on purpose" in run.output
+    assert (running(), (ROOT / "upstream/current").readlink()) == (before, link)
+    assert ask("/api/v1/documents", headers=session).status == 200
+    assert succeeds(seawall("deploy")).recap["failed"] == 0
+    assert running() == before
+
+
+def test_failed_migration_stops_before_the_release(checkout: Path, session: dict[str, str]) -> None:
+    before = running()
+    versions = checkout / "app/migrations/versions"
+    newest = max(versions.glob("*.py")).read_text(encoding="utf-8")
+    revision = re.search(r"^revision[^=]*= ['\"]([^'\"]+)", newest, re.MULTILINE)
+    assert revision
+    (versions / "9999_broken.py").write_text(
+        "from alembic import op\n\n"
+        f"revision = '9999'\ndown_revision = '{revision[1]}'\nbranch_labels = None\ndepends_on = None\n\n\n"
+        "def upgrade() -> None:\n"
+        "    op.execute('CREATE TABLE proj_half_done (id bigint)')\n"
+        "    op.execute('CREATE TABLE name_of_no_class (id bigint)')\n",
+        encoding="utf-8",
+    )
+    run = seawall("deploy", checkout=checkout)
+    assert run.code != 0
+    assert "keeps serving" in run.output
+    assert "name_of_no_class" in run.output
+    assert list((ROOT / "backups").iterdir()), "no backup was made before the schema would have changed"
+    assert running() == before
+    assert ask("/api/v1/documents", headers=session).status == 200
+    assert succeeds(seawall("deploy")).recap["failed"] == 0
+    assert running() == before
+
+
+def descendants(process: int) -> list[int]:
+    """A process and everything below it; Ansible's workers are in sessions of their own."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            after_name = path.read_text(encoding="utf-8").rpartition(")")[2].split()
+            children.setdefault(int(after_name[1]), []).append(int(path.parent.name))
+    found, waiting = [], [process]
+    while waiting:
+        found.append(waiting.pop())
+        waiting += children.get(found[-1], [])
+    return found
+
+
+def deploy_and_kill_in(task: str, checkout: Path) -> None:
+    """Start a deploy and kill it, with all it has started on this machine, shortly after a task began."""
+    command = ["./seawall", "deploy", "-e", f"@{SETTINGS}"]
+    with subprocess.Popen(command, cwd=checkout, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            if task in line:
+                break
+        else:
+            pytest.fail(f"the run ended without the task {task}")
+        time.sleep(0.4)
+        for victim in descendants(process.pid):
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        "images : Build",
+        "stack : Install the Compose file",
+        "migrate : Ask what is pending",
+        "api : Start ",
+        "api : Put in charge",
+        "api : Wait until the edge can reuse",
+        "api : Let it finish and stop",
+    ],
+)
+def test_killed_run_does_no_harm_and_the_next_one_converges(
+    task: str, checkout: Path, session: dict[str, str], document: str
+) -> None:
+    entry = {"content": f"before the kill in {task}"}
+    assert ask(f"/api/v1/documents/{document}/entries", "POST", entry, session).status == 201
+    add_line(checkout / "app/seawall_service/health.py", f"CHANGED_FOR = {task!r}")
+    deploy_and_kill_in(task, checkout)
+    assert ask("/healthz").status == 200
+    read = ask(f"/api/v1/documents/{document}", headers=session)
+    assert [e["content"] for e in read.body["entries"]] == [entry["content"]]
+    succeeds(seawall("deploy", checkout=checkout))
+    assert succeeds(seawall("deploy", checkout=checkout)).recap["changed"] == 0
+    colour = (ROOT / "upstream/current").readlink()
+    assert {name for name in running() if SERVICE.fullmatch(name)} == {f"api-{colour}", f"auth-{colour}"}
+    assert ask(f"/api/v1/documents/{document}", headers=session).status == 200
+
+
+def test_teardown_asks_and_keeps_data(session: dict[str, str], document: str) -> None:
+    refused = seawall("teardown", "-e", "confirm=something")
+    assert refused.code != 0
+    assert "Nothing was removed" in refused.output
+    assert running()
+    succeeds(seawall("teardown", "-e", f"confirm={PROJECT}"))
+    assert containers() == {}
+    succeeds(seawall("deploy"))
+    assert ask(f"/api/v1/documents/{document}", headers=session).status == 200
+
+
+def test_plain_ansible_playbook_does_the_same() -> None:
+    before = running()
+    command = [".venv/bin/ansible-playbook", "playbooks/deploy.yml", "-e", f"@{SETTINGS}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert "changed=0" in done.stdout
+    assert running() == before
+
+
+def test_lost_database_volume_is_not_replaced_by_an_empty_one() -> None:
+    """Last of all: it destroys the database."""
+    succeeds(seawall("teardown", "-e", f"confirm={PROJECT}"))
+    docker("volume", "rm", f"{PROJECT}_pgdata")
+    run = seawall("deploy")
+    assert run.code != 0
+    assert "holds no database" in run.output
+    assert "postgres" not in containers()
