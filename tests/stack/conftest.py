@@ -38,6 +38,10 @@ def remove_installation() -> None:
     seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true")
 
 
+def own_images() -> set[str]:
+    return set(docker("image", "ls", "--filter", "reference=seawall/*", "--format", "{{.Repository}}:{{.Tag}}").split())
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
     """Deploy once; on the way out remove containers, volumes, networks and files."""
@@ -48,8 +52,11 @@ def stack() -> Iterator[Stack]:
     shown = ROOT / "first-sign-in"
     words = dict(line.split(maxsplit=1) for line in shown.read_text(encoding="utf-8").splitlines())
     shown.unlink()
+    images = own_images()
     yield Stack(first_run, words["user:"], words["password:"])
     remove_installation()
+    if of_changed_checkouts := own_images() - images:
+        docker("image", "rm", *of_changed_checkouts)
     assert containers() == {}
     assert not ROOT.exists()
     assert docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""

@@ -31,8 +31,10 @@ def change(path: Path, old: str, new: str) -> None:
     path.write_text(text.replace(old, new), encoding="utf-8")
 
 
-def add_line(path: Path, line: str) -> None:
-    path.write_text(f"{path.read_text(encoding='utf-8')}\n{line}\n", encoding="utf-8")
+def make_new_release(checkout: Path) -> None:
+    """Change the service's code as no run before has: an image that an earlier run has left would not be built."""
+    path = checkout / "app/seawall_service/health.py"
+    path.write_text(f"{path.read_text(encoding='utf-8')}\nCHANGED_AT = {time.time_ns()}\n", encoding="utf-8")
 
 
 def succeeds(run: Run) -> Run:
@@ -129,7 +131,7 @@ def test_changed_postgres_setting_touches_only_postgres() -> None:
 def test_changed_code_replaces_only_the_service_and_loses_nothing(checkout: Path, session: dict[str, str], document: str) -> None:
     before = running()
     colour = (ROOT / "upstream/current").readlink()
-    add_line(checkout / "app/seawall_service/health.py", "CHANGED = 1")
+    make_new_release(checkout)
     with load(session, document) as seen:
         succeeds(seawall("deploy", checkout=checkout))
     after = running()
@@ -145,7 +147,8 @@ def test_changed_code_replaces_only_the_service_and_loses_nothing(checkout: Path
 
 def test_release_that_never_gets_ready_is_not_put_in_charge(checkout: Path, session: dict[str, str]) -> None:
     before, link = running(), (ROOT / "upstream/current").readlink()
-    add_line(checkout / "app/seawall_service/asgi.py", 'raise SystemExit("broken on purpose")')
+    with (checkout / "app/seawall_service/asgi.py").open("a", encoding="utf-8") as code:
+        code.write('\nraise SystemExit("broken on purpose")\n')
     run = seawall("deploy", "-e", '{"api_release": {"ready_timeout_seconds": 20}}', checkout=checkout)
     assert run.code != 0
     assert "keeps serving" in run.output
@@ -228,7 +231,7 @@ def test_killed_run_does_no_harm_and_the_next_one_converges(
 ) -> None:
     entry = {"content": f"before the kill in {task}"}
     assert ask(f"/api/v1/documents/{document}/entries", "POST", entry, session).status == 201
-    add_line(checkout / "app/seawall_service/health.py", f"CHANGED_FOR = {task!r}")
+    make_new_release(checkout)
     deploy_and_kill_in(task, checkout)
     assert ask("/healthz").status == 200
     read = ask(f"/api/v1/documents/{document}", headers=session)
