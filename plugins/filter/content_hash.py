@@ -19,7 +19,7 @@ from ansible.errors import AnsibleFilterError
 
 HASH_LENGTH = 12
 EARLIEST = 1_000_000_000
-YEARS = 500_000_000
+SPAN_SECONDS = 500_000_000
 # Left behind by tools in a working copy; no image wants them, whatever its .dockerignore says.
 LEFTOVERS = ("**/__pycache__", "**/*.py[co]", "**/.*_cache", "**/.git", "**/.venv", "**/.DS_Store", "**/*~", "**/*.sw?")
 
@@ -114,7 +114,7 @@ def digest_of(parts: Sequence[bytes]) -> str:
 
 def time_of(content: bytes) -> int:
     """A modification time that differs when the content does: nginx makes its ETag of time and size, Python its cache."""
-    return EARLIEST + int.from_bytes(hashlib.sha256(content).digest()[:4], "big") % YEARS
+    return EARLIEST + int.from_bytes(hashlib.sha256(content).digest()[:4], "big") % SPAN_SECONDS
 
 
 def content_hash(found: Sequence[Entry], ingredients: Sequence[str] = ()) -> str:
@@ -145,19 +145,21 @@ def reference(name: str, image: Mapping[str, Any], found: Sequence[Entry], base:
     return f"seawall/{name}:{content_hash(found, [base, image['target'], epoch])}"
 
 
-def image_references(images: Mapping[str, Mapping[str, Any]], recipe: str, epoch: str) -> dict[str, str]:
+def image_references(images: Mapping[str, Mapping[str, Any]], recipe: str, epoch: object) -> dict[str, str]:
     """Every image's name and tag; a changed recipe of the base changes all of them, for all are built on it."""
-    base = f"seawall/base:{digest_of([epoch.encode(), Path(recipe).read_bytes()])}"
+    # YAML reads 2026-07-01 as a date and 2 as a number.
+    word = str(epoch)
+    base = f"seawall/base:{digest_of([word.encode(), Path(recipe).read_bytes()])}"
     built = {
-        name: reference(name, image, entries(image["context"], image["exclude"]), base, epoch) for name, image in images.items()
+        name: reference(name, image, entries(image["context"], image["exclude"]), base, word) for name, image in images.items()
     }
     return {"base": base, **built}
 
 
-def image_context(name: str, image: Mapping[str, Any], references: Mapping[str, str], epoch: str) -> str:
+def image_context(name: str, image: Mapping[str, Any], references: Mapping[str, str], epoch: object) -> str:
     """The packed context of one image, refused when it is no longer what the image's tag was made of."""
     found = entries(image["context"], image["exclude"])
-    if reference(name, image, found, references["base"], epoch) != references[name]:
+    if reference(name, image, found, references["base"], str(epoch)) != references[name]:
         raise AnsibleFilterError(
             f"Files in {image['context']} changed while images were being built: run the same command again."
         )

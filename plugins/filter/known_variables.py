@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
-
-# Names that Ansible itself or a user's own connection settings bring along.
-OTHERS = re.compile(r"ansible_|inventory_|group|hostvars|omit|play|role_|vars$|environment$|confirm$|delete_data$|item$")
 
 
 def known_variables(root: str) -> dict[str, list[str]]:
@@ -33,7 +29,8 @@ def unknown_variables(names: Iterable[str], known: dict[str, list[str]]) -> list
     declared = set(known["variables"])
     sentences: list[str] = []
     for name in sorted(set(names) - declared):
-        if OTHERS.match(name):
+        # A user's own helper, such as vault_secrets_supplied.
+        if name.endswith(tuple(f"_{known_name}" for known_name in declared)):
             continue
         close = difflib.get_close_matches(name, known["variables"], n=1, cutoff=0.85)
         if close:

@@ -7,7 +7,7 @@ module: seawall_config_tree
 short_description: Install a whole directory of configuration files, validated before anything is replaced
 description:
   - One run where a loop over template would take one per file.
-  - The candidate tree is staged beside the target and checked by the program that will read it; only then is each
+  - The candidate tree is staged in a temporary directory and checked by the program that will read it; only then is each
     changed file replaced, by an atomic rename, so that a reader never sees half a file.
   - The target directory itself is never replaced, because containers hold it by a bind mount.
 options:
@@ -31,7 +31,6 @@ options:
   validate: {description: "Command that must succeed first; C(%s) is the directory where the candidate is staged.", type: str}
 """
 
-import hashlib
 import os
 import shlex
 import shutil
@@ -39,16 +38,6 @@ import tempfile
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-
-
-def tree_hash(files: dict[str, tuple[str, int]]) -> str:
-    """sha256 over path, mode and content of every file, in path order."""
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        content, mode = files[path]
-        digest.update(f"{path}\0{mode:o}\0{len(content.encode())}\0".encode())
-        digest.update(content.encode())
-    return digest.hexdigest()
 
 
 def read_tree(root: str) -> dict[str, tuple[str, int, int, int]]:
@@ -143,7 +132,6 @@ def main() -> None:
     result: dict[str, Any] = {
         "changed": bool(changed_files or surplus),
         "changed_files": changed_files + surplus,
-        "hash": tree_hash(wanted),
     }
     result["diff"] = [
         {

@@ -28,7 +28,7 @@ from ansible.module_utils.basic import AnsibleModule
 def differs(path: str, owner: int, group: int, mode: int) -> bool:
     """Whether path is not yet a directory with this owner, group and mode."""
     try:
-        status = os.lstat(path)
+        status = os.stat(path)
     except FileNotFoundError:
         return True
     wanted = (True, owner, group, mode)

@@ -52,7 +52,7 @@ def free_gibibytes(path: str) -> float:
 
 
 def program_of(inodes: set[str]) -> str:
-    """Name of a program that holds one of the sockets, or an empty string when it cannot be seen."""
+    """Name of a program that holds one of the sockets, or a phrase that says it cannot be seen."""
     wanted = {f"socket:[{inode}]" for inode in inodes}
     for descriptor in glob.glob("/proc/[0-9]*/fd/*"):
         try:

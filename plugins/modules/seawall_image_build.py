@@ -15,7 +15,6 @@ options:
   target: {description: Stage of the Dockerfile; empty means the last one., type: str, default: ""}
   arguments: {description: Build arguments. They are visible in the image's history., type: dict, default: {}}
   secrets: {description: Identifier of each BuildKit secret and the file on the host that holds it., type: dict, default: {}}
-  labels: {description: Labels of the image., type: dict, default: {}}
 """
 
 import base64
@@ -28,13 +27,12 @@ SHOWN_LINES = 30
 
 
 def build_command(docker: str, options: dict[str, Any]) -> list[str]:
-    """The command line; its context is standard input."""
-    command = [docker, "buildx", "build", "--progress=plain", "--load", f"--tag={options['reference']}"]
+    """The command line; its context is standard input. Only the engine's own builder sees the base image."""
+    command = [docker, "buildx", "build", "--builder=default", "--progress=plain", "--load", f"--tag={options['reference']}"]
     if options["target"]:
         command.append(f"--target={options['target']}")
     command += [f"--build-arg={name}={value}" for name, value in sorted(options["arguments"].items())]
     command += [f"--secret=id={name},src={path}" for name, path in sorted(options["secrets"].items())]
-    command += [f"--label={name}={value}" for name, value in sorted(options["labels"].items())]
     return [*command, "-"]
 
 
@@ -46,7 +44,6 @@ def main() -> None:
             "target": {"type": "str", "default": ""},
             "arguments": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": False},
-            "labels": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -60,9 +57,7 @@ def main() -> None:
         context = base64.b64decode(module.params["context"], validate=True)
     except binascii.Error:
         module.fail_json(msg=f"The context of {reference} is not base64: pass what the filter image_context returns.")
-    code, output, errors = module.run_command(
-        build_command(docker, module.params), data=context, binary_data=True, environ_update={"DOCKER_BUILDKIT": "1"}
-    )
+    code, output, errors = module.run_command(build_command(docker, module.params), data=context, binary_data=True)
     if code != 0:
         tail = "\n".join((output + errors).strip().splitlines()[-SHOWN_LINES:])
         module.fail_json(msg=f"Building {reference} failed; nothing was tagged. The end of its log:\n{tail}")

@@ -32,9 +32,7 @@ ABSENT: dict[str, Any] = {
     "running": False,
     "healthy": False,
     "current": False,
-    "id": "",
     "image": "",
-    "exit_code": None,
 }
 
 
@@ -48,9 +46,7 @@ def describe(container: Mapping[str, Any], wanted_hash: str | None) -> dict[str,
         "running": running,
         "healthy": running and health.get("Status", "healthy") == "healthy",
         "current": container["Config"]["Labels"].get("com.docker.compose.config-hash") == wanted_hash,
-        "id": container["Id"],
         "image": container["Config"]["Image"],
-        "exit_code": None if running else state.get("ExitCode"),
     }
 
 

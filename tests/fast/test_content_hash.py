@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import io
 import tarfile
 from pathlib import Path
@@ -124,6 +125,14 @@ def test_tag_follows_base_recipe_and_epoch(context: Path, tmp_path_factory: pyte
         recipe.write_text(text)
         tags |= set(module.image_references(images, str(recipe), epoch).values())
     assert len(tags) == 6
+
+
+def test_epoch_may_be_what_yaml_makes_of_a_date(context: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    recipe = tmp_path_factory.mktemp("base") / "build"
+    recipe.touch()
+    images = {"edge": {"context": str(context), "target": "", "exclude": []}}
+    day = datetime.date(2026, 7, 1)
+    assert module.image_references(images, str(recipe), day) == module.image_references(images, str(recipe), "2026-07-01")
 
 
 def test_context_that_changed_after_it_was_named_is_refused(context: Path, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -37,7 +37,9 @@ def test_an_unknown_name_with_our_prefix_is_refused() -> None:
     assert "api_colour_of_the_sky" in sentence
 
 
-@pytest.mark.parametrize("name", ["ansible_user", "my_company_mirror", "groups", "inventory_hostname", "vault_key"])
+@pytest.mark.parametrize(
+    "name", ["ansible_user", "my_company_mirror", "groups", "inventory_hostname", "vault_secrets_supplied", "my_edge_listen"]
+)
 def test_other_names_are_left_alone(name: str) -> None:
     assert unknown_variables([name], known_variables(ROOT)) == []
 

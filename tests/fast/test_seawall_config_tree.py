@@ -61,17 +61,6 @@ def test_check_mode_writes_nothing(tmp_path: Path) -> None:
     assert not tree.exists()
 
 
-def test_hash_follows_content_path_and_mode(tmp_path: Path) -> None:
-    hashes = {
-        install(tmp_path / "1", FILES)["hash"],
-        install(tmp_path / "2", [FILES[0] | {"content": "onE\n"}, FILES[1]])["hash"],
-        install(tmp_path / "3", [FILES[0] | {"path": "c.conf"}, FILES[1]])["hash"],
-        install(tmp_path / "4", [FILES[0] | {"mode": "0600"}, FILES[1]])["hash"],
-    }
-    assert len(hashes) == 4
-    assert install(tmp_path / "5", FILES)["hash"] in hashes
-
-
 def test_a_path_that_leaves_the_directory_is_refused(tmp_path: Path) -> None:
     answer = install(tmp_path / "tree", [{"path": "../outside", "content": ""}])
     assert answer["failed"]

@@ -34,8 +34,3 @@ def test_current_means_made_from_the_wanted_configuration() -> None:
     assert describe(container(), "h1")["current"]
     assert not describe(container(), "h2")["current"]
     assert not describe(container(), None)["current"]
-
-
-def test_exit_code_only_of_what_has_ended() -> None:
-    assert describe(container(Running=False, ExitCode=3), "h1")["exit_code"] == 3
-    assert describe(container(), "h1")["exit_code"] is None

@@ -4,6 +4,7 @@ const REFRESH_TOKEN = "seawall.refresh_token";
 // The access token lives in memory only; the refresh token survives a reload of this tab and dies with it.
 let accessToken = null;
 let refreshing = null;
+let signOuts = 0;
 
 export class ApiError extends Error {
   constructor(status, code, message, requestId) {
@@ -50,6 +51,7 @@ export function signedIn() {
 }
 
 export function signOut() {
+  signOuts += 1;
   accessToken = null;
   sessionStorage.removeItem(REFRESH_TOKEN);
 }
@@ -60,8 +62,13 @@ export async function signIn(username, password) {
 
 // A refresh token works once, so requests that find the access token expired wait for the same refresh.
 function refresh() {
+  const begun = signOuts;
   refreshing ??= send("POST", "/api/auth/refresh", { refresh_token: sessionStorage.getItem(REFRESH_TOKEN) })
-    .then(keep)
+    .then((tokens) => {
+      // Whoever signed out meanwhile stays signed out.
+      if (signOuts !== begun) throw new ApiError(401, "unauthorized", "Sign in first", null);
+      keep(tokens);
+    })
     .catch((error) => {
       if (error.status === 401 || error.status === 422) signOut();
       throw error;

@@ -4,6 +4,7 @@ import { documentView, failedView, listView, missingView, signInView } from "./v
 
 const element = (id) => document.getElementById(id);
 let shown = 0;
+let shownPath = null;
 
 async function report(error) {
   // The session ended while a view was open: sign in again, at the same address.
@@ -39,6 +40,7 @@ async function go(path) {
 
 async function show() {
   const turn = ++shown;
+  shownPath = location.pathname;
   const root = document.createElement("div");
   const tools = { go, report, tell, done: show };
   let title = "Sign in";
@@ -81,7 +83,8 @@ document.addEventListener("click", (event) => {
   scrollTo(0, 0);
   go(link.pathname);
 });
-addEventListener("popstate", show);
+// A link within the page, such as the skip link, is no navigation: a draft stays.
+addEventListener("popstate", () => { if (location.pathname !== shownPath) show(); });
 element("failure-close").addEventListener("click", () => { element("failure").hidden = true; });
 element("sign-out").addEventListener("click", () => {
   signOut();

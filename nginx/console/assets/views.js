@@ -125,7 +125,8 @@ export async function documentView(root, { report, tell }, id) {
     if (attempt.content !== content) attempt = { content, key: crypto.randomUUID() };
     await call("POST", `${path}/entries`, { content }, { "Idempotency-Key": attempt.key });
     attempt = { content: null, key: null };
-    form.reset();
+    // What was typed meanwhile stays.
+    if (form.content.value === content) form.reset();
     tell("Entry appended");
     await show(await call("GET", `${path}?after=${last}`));
     form.content.focus();

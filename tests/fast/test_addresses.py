@@ -1,0 +1,23 @@
+"""What is no address or exact network is found before nginx or Docker refuse it half-way through a deploy."""
+
+from __future__ import annotations
+
+import pytest
+from addresses import address_refusals, network_refusals
+
+
+@pytest.mark.parametrize("text", ["203.0.113.7", "::", "2001:db8::1"])
+def test_addresses_pass(text: str) -> None:
+    assert address_refusals([text]) == []
+
+
+@pytest.mark.parametrize("text", ["everywhere", "", "203.0.113.300", "203.0.113.7/32", "[::1]", 5.5])
+def test_anything_else_is_no_address(text: object) -> None:
+    assert address_refusals([text, "::1"]) == [str(text)]
+
+
+@pytest.mark.parametrize(
+    ("text", "refused"), [("198.51.100.0/24", False), ("10.0.0.1/8", True), ("10.0.0.0/33", True), ("lan", True)]
+)
+def test_networks_are_exact(text: str, *, refused: bool) -> None:
+    assert network_refusals([text]) == ([text] if refused else [])
