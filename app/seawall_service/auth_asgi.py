@@ -2,11 +2,8 @@
 
 from seawall_service.logging import configure_logging
 from seawall_service.main import create_auth_app
-from seawall_service.startup_gate import StartupRefused, exit_refused, load_settings
+from seawall_service.startup_gate import load_settings
 
-try:
-    settings = load_settings("auth")
-    configure_logging(settings.log_level, debug=settings.debug)
-    app = create_auth_app(settings)
-except StartupRefused as refused:
-    exit_refused(refused)
+settings = load_settings("auth")
+configure_logging(settings.log_level, debug=settings.debug)
+app = create_auth_app(settings)

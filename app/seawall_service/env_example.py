@@ -33,7 +33,9 @@ def render() -> str:
             name = str(field.alias)
             if name not in seen:
                 seen.add(name)
-                lines += [f"# {field.description}", f"{name}={example_value(field)}"]
+                value = example_value(field)
+                # Commented out when unset: gunicorn and prometheus_client do not take an empty variable for none.
+                lines += [f"# {field.description}", f"{name}={value}" if value else f"# {name}="]
     return "\n".join(lines) + "\n"
 
 

@@ -12,11 +12,12 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from seawall_service.errors import BaseAppException, ErrorId, JsonValue, id_of_status
+from seawall_service.errors import RETRY_SOON, BaseAppException, ErrorId, JsonValue, id_of_status
 
 log = structlog.get_logger(__name__)
 
-UNAVAILABLE_HEADERS = {"Retry-After": "1"}
+# Two requests can be at odds in these ways; any other broken constraint is a mistake of ours, whatever the client is told.
+CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation, psycopg.errors.ExclusionViolation)
 # A validation error is about what a client sent, so neither the answer nor the log line may grow with that.
 MAX_ERRORS = 20
 MAX_LOCATION = 10
@@ -50,8 +51,7 @@ def error_response(
     return JSONResponse(body.model_dump(mode="json"), status_code=status, headers=headers)
 
 
-def internal_error_response(error: BaseException) -> JSONResponse:
-    log.error("request.failed", exc_info=error)
+def internal_error_response() -> JSONResponse:
     return error_response(500, ErrorId.INTERNAL_ERROR, "Internal server error")
 
 
@@ -71,8 +71,6 @@ async def on_http_exception(_: Request, error: Exception) -> Response:
         log.error("request.failed", exc_info=known)
     else:
         log.info("request.denied", code=id_of_status(known.status_code), reason=str(known.detail))
-    if known.status_code in {204, 304}:
-        return Response(status_code=known.status_code, headers=headers)
     return error_response(known.status_code, id_of_status(known.status_code), str(known.detail), None, headers)
 
 
@@ -99,17 +97,21 @@ async def on_validation_error(_: Request, error: Exception) -> Response:
 
 async def on_integrity_error(_: Request, error: Exception) -> Response:
     known = cast("psycopg.errors.IntegrityError", error)
-    log.info("request.denied", code=ErrorId.CONFLICT, constraint=known.diag.constraint_name)
+    if isinstance(known, CONFLICTS):
+        log.info("request.denied", code=ErrorId.CONFLICT, constraint=known.diag.constraint_name)
+    else:
+        log.error("request.failed", code=ErrorId.CONFLICT, exc_info=known)
     return error_response(409, ErrorId.CONFLICT, "Conflict with the stored data")
 
 
 async def on_database_unavailable(_: Request, error: Exception) -> Response:
     log.error("request.failed", code=ErrorId.SERVICE_UNAVAILABLE, exc_info=error)
-    return error_response(503, ErrorId.SERVICE_UNAVAILABLE, "The database is not available", None, UNAVAILABLE_HEADERS)
+    return error_response(503, ErrorId.SERVICE_UNAVAILABLE, "The database is not available", None, RETRY_SOON)
 
 
-async def on_exception(_: Request, error: Exception) -> Response:
-    return internal_error_response(error)
+async def on_exception(_: Request, __: Exception) -> Response:
+    """Logs nothing: the boundary does, and what gets past it is raised again, so that the server does."""
+    return internal_error_response()
 
 
 def register_exception_handlers(app: FastAPI) -> None:

@@ -6,6 +6,8 @@ from typing import ClassVar
 
 type JsonValue = bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None
 
+RETRY_SOON = {"Retry-After": "1"}
+
 
 class ErrorId(StrEnum):
     """`error.code` of the envelope. Codes may be added, never renamed or removed."""
@@ -99,4 +101,9 @@ class InvalidInputError(BaseAppException):
 class ServiceUnavailableError(BaseAppException):
     status_code = 503
     error_id = ErrorId.SERVICE_UNAVAILABLE
-    headers: ClassVar[dict[str, str]] = {"Retry-After": "1"}
+    headers: ClassVar[dict[str, str]] = RETRY_SOON
+
+
+def first_line(error: BaseException) -> str:
+    """What a command says of an error; the lines after it may quote statements and values."""
+    return str(error).partition("\n")[0]

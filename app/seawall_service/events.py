@@ -1,4 +1,4 @@
-"""The append-only record of what happened; everything in proj_* follows from it."""
+"""The append-only record: who did what to which stream. Passwords and the text of entries are not in it."""
 
 from dataclasses import dataclass
 from uuid import UUID

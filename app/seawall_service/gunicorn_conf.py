@@ -3,9 +3,8 @@
 The startup gate runs here, in the master, before a socket is bound: a refusal ends the program at once.
 """
 
-import contextlib
+import asyncio
 import os
-import shutil
 import sys
 import time
 from itertools import count
@@ -14,10 +13,12 @@ from pathlib import Path
 import psycopg
 import structlog
 from gunicorn.arbiter import Arbiter
-from prometheus_client import multiprocess, values
+from prometheus_client import values
+from psycopg.rows import dict_row
 
 from seawall_service.db.pool import connection_arguments
-from seawall_service.db.roles import excess_rights, refusal_of
+from seawall_service.db.revision import expected_revision
+from seawall_service.db.roles import judge_role
 from seawall_service.logging import configure_logging, foreign_logging
 from seawall_service.settings import Settings
 from seawall_service.startup_gate import Component, StartupRefused, exit_refused, load_settings
@@ -35,34 +36,33 @@ def component() -> Component:
     return "auth" if any("auth_asgi" in argument for argument in sys.argv) else "api"
 
 
-def refuse_excess_rights(settings: Settings) -> None:
+async def judge_role_unless_late(settings: Settings) -> None:
     """A database that is late does not stop the start: the workers judge the role once it answers."""
     arguments = connection_arguments(settings) | {"connect_timeout": ROLE_CHECK_CONNECT_SECONDS}
     deadline = time.monotonic() + ROLE_CHECK_SECONDS
     while True:
         try:
-            with psycopg.connect(**arguments) as connection:
-                reasons = excess_rights(connection, settings.app_db_role)
+            async with await psycopg.AsyncConnection.connect(**arguments, row_factory=dict_row) as connection:
+                await judge_role(connection, settings)
         except psycopg.OperationalError as error:
             if time.monotonic() >= deadline:
                 log.warning("startup.database_late", reason=str(error))
                 return
-            time.sleep(ROLE_CHECK_PAUSE_SECONDS)
+            await asyncio.sleep(ROLE_CHECK_PAUSE_SECONDS)
         else:
-            if reasons:
-                raise refusal_of(reasons)
             return
 
 
-def empty_metrics_directory(directory: Path) -> None:
-    """Counters of the previous life of this container would otherwise be added to the new ones."""
-    for entry in directory.iterdir():
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+def remove_old_counters(directory: Path) -> None:
+    """Those of the previous life of this container would otherwise be added to the new ones."""
+    for file in directory.glob("*.db"):
+        file.unlink(missing_ok=True)
 
 
 try:
     settings = load_settings(component())
+    # Here as well as in the workers, which can only end the service after it has begun to listen.
+    expected_revision()
 except StartupRefused as refused:
     exit_refused(refused)
 
@@ -83,15 +83,18 @@ worker_tmp_dir = "/dev/shm"
 control_socket_disable = True
 preload_app = False
 
+metrics_directory = settings.prometheus_multiproc_dir if settings.metrics_enabled else None
+
 
 def on_starting(_: Arbiter) -> None:
     try:
         if settings.is_production:
-            refuse_excess_rights(settings)
+            # Its loop and threads are gone when it returns, so the workers are forked from a single thread.
+            asyncio.run(judge_role_unless_late(settings))
     except StartupRefused as refused:
         exit_refused(refused)
-    if settings.prometheus_multiproc_dir is not None:
-        empty_metrics_directory(settings.prometheus_multiproc_dir)
+    if metrics_directory is not None:
+        remove_old_counters(metrics_directory)
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:
@@ -101,11 +104,7 @@ def pre_fork(server: Arbiter, worker: Worker) -> None:
 
 
 def post_fork(_: Arbiter, worker: Worker) -> None:
+    # The socket has its group by now; a worker that starts would try to make -1 its own.
     worker.cfg.set("group", os.getegid())
-    if settings.prometheus_multiproc_dir is not None:
+    if metrics_directory is not None:
         values.ValueClass = values.MultiProcessValue(lambda: worker.slot)
-
-
-def child_exit(_: Arbiter, worker: Worker) -> None:
-    if settings.prometheus_multiproc_dir is not None:
-        multiprocess.mark_process_dead(worker.slot)

@@ -1,4 +1,7 @@
-"""What every command and query logs: `<name>.start`, then exactly one of `.success` and `.denied`."""
+"""What every command and query logs: `<name>.start`, then exactly one of `.success` and `.denied`.
+
+A success is the handler's own: the commit usually comes after it, and can still fail.
+"""
 
 import re
 from collections.abc import Iterator
@@ -7,7 +10,7 @@ from uuid import UUID
 
 import structlog
 
-from seawall_service.errors import BaseAppException
+from seawall_service.errors import BaseAppException, ErrorId
 
 log = structlog.get_logger("seawall_service.handlers")
 
@@ -24,6 +27,7 @@ def handling(message: object, principal_id: UUID, **scope: UUID) -> Iterator[Non
         "principal_id": str(principal_id),
         **{key: str(value) for key, value in scope.items()},
     }
+    # What makes it a command is the module that it is defined in.
     if type(message).__module__.endswith(".commands"):
         fields |= {"command_name": name, "causation_id": None}
     else:
@@ -32,7 +36,7 @@ def handling(message: object, principal_id: UUID, **scope: UUID) -> Iterator[Non
     log.info(start, **fields)
     try:
         yield
-    except BaseAppException as error:
-        log.info(denied, code=error.error_id, **fields)
+    except BaseException as error:
+        log.info(denied, code=error.error_id if isinstance(error, BaseAppException) else ErrorId.INTERNAL_ERROR, **fields)
         raise
     log.info(success, **fields)

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from seawall_service.cache.client import Cache
 from seawall_service.db.pool import Database
 from seawall_service.error_handlers import error_response
-from seawall_service.errors import ErrorId, JsonValue, ServiceUnavailableError
+from seawall_service.errors import RETRY_SOON, ErrorId, JsonValue, ServiceUnavailableError
 
 log = structlog.get_logger(__name__)
 router = APIRouter(include_in_schema=False)
@@ -20,13 +20,15 @@ router = APIRouter(include_in_schema=False)
 CONNECTION_WAIT_SECONDS = 1.0
 CHECK_TIMEOUT_SECONDS = 1.5
 
+# HEAD as well, which probers like to send; the server leaves the body out.
+PROBED = ["GET", "HEAD"]
+
 type Check = dict[str, JsonValue]
 
 
-# HEAD as well, which probers like to send; the server leaves the body out.
-@router.api_route("/healthz", methods=["GET", "HEAD"])
-@router.api_route("/health", methods=["GET", "HEAD"])
-@router.api_route("/api/v1/health/live", methods=["GET", "HEAD"])
+@router.api_route("/healthz", methods=PROBED)
+@router.api_route("/health", methods=PROBED)
+@router.api_route("/api/v1/health/live", methods=PROBED)
 async def live() -> dict[str, str]:
     return {"status": "ok"}
 
@@ -56,8 +58,8 @@ async def check_cache(cache: Cache | None) -> Check:
     return {"ok": reason is None, "configured": True, "fatal": False, "reason": reason}
 
 
-@router.get("/readyz")
-@router.get("/api/v1/health/ready")
+@router.api_route("/readyz", methods=PROBED)
+@router.api_route("/api/v1/health/ready", methods=PROBED)
 async def ready(request: Request) -> Response:
     services: Any = request.state
     (database, schema), cache = await asyncio.gather(
@@ -67,4 +69,4 @@ async def ready(request: Request) -> Response:
     if database["ok"] and schema["ok"]:
         return JSONResponse({"status": "ready", "checks": checks})
     log.warning("readiness.failed", checks=checks)
-    return error_response(503, ErrorId.SERVICE_UNAVAILABLE, "Not ready", checks, {"Retry-After": "1"})
+    return error_response(503, ErrorId.SERVICE_UNAVAILABLE, "Not ready", checks, RETRY_SOON)

@@ -47,12 +47,14 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
         except TimeoutError:
             # Readiness says so; requests get 503 until the role has been judged.
             judging = asyncio.create_task(judge_or_exit(database))
-        yield database
+        try:
+            yield database
+        finally:
+            if judging is not None:
+                judging.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await judging
     finally:
-        if judging is not None:
-            judging.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await judging
         await database.close()
 
 

@@ -32,12 +32,14 @@ def serialise_text(value: EventDict, **_: object) -> str:
 
 
 def safe(key: str, value: object) -> object:
-    """What may be written of a value: nothing of a secret, the beginning of a long text."""
+    """What may be written of a value: nothing under the name of a secret, however deep, and the beginning of a long text."""
     name = key.lower()
     if any(secret in name for secret in SECRET_KEYS):
         return REDACTED
     if isinstance(value, Mapping):
         return {str(inner): safe(str(inner), item) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [safe(key, item) for item in value]
     if isinstance(value, UUID):
         return str(value)
     limit = MAX_CONTENT if name in CONTENT_KEYS else MAX_TEXT

@@ -5,7 +5,6 @@ from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI
-from starlette.middleware.cors import CORSMiddleware
 
 from seawall_service import health
 from seawall_service.auth.router import build_auth_router
@@ -15,7 +14,9 @@ from seawall_service.error_handlers import ErrorResponse, register_exception_han
 from seawall_service.lifespan import build_lifespan
 from seawall_service.metrics import RequestMetrics, build_metrics_router
 from seawall_service.middleware.body_limit import BodySizeLimitMiddleware
+from seawall_service.middleware.boundary import BoundaryMiddleware
 from seawall_service.middleware.context import ContextMiddleware
+from seawall_service.middleware.cors import EnvelopeCORSMiddleware
 from seawall_service.middleware.telemetry import TelemetryMiddleware
 from seawall_service.middleware.timeout import RequestTimeoutMiddleware
 from seawall_service.security.peer import TrustedPeers
@@ -68,9 +69,10 @@ def add_middleware(app: FastAPI, settings: Settings, metrics: RequestMetrics | N
     """Innermost first, since each one that is added wraps those before it."""
     app.add_middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout)
     app.add_middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes)
+    app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:
         app.add_middleware(
-            CORSMiddleware,
+            EnvelopeCORSMiddleware,
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],

@@ -1,7 +1,8 @@
 """`python -m seawall_service.migrate [--check]`: brings the schema to the revision this image was built for.
 
-The last line on stdout is {"changed", "from", "to"}; everything else goes to stderr. One run at a time
-migrates, each migration commits by itself, and the result is asked of the database before it is reported.
+The last line on stdout is {"changed", "from", "to"}, with --check also "pending"; everything else goes to stderr.
+One run at a time migrates, each migration commits by itself, and the result is asked of the database before it is
+reported.
 """
 
 import argparse
@@ -26,10 +27,10 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.pool import NullPool
 
 from seawall_service.db.revision import expected_revision
-from seawall_service.errors import SeawallError
+from seawall_service.errors import SeawallError, first_line
 from seawall_service.logging import configure_logging
 from seawall_service.settings import MigrationSettings
-from seawall_service.startup_gate import StartupRefused, exit_refused, parse
+from seawall_service.startup_gate import StartupRefused, exit_refused, load_migration_settings
 
 log = logging.getLogger("seawall_service.migrate")
 
@@ -172,7 +173,7 @@ def upgrade(target: Target, head: str) -> None:
                 command.upgrade(config, head)
         except DBAPIError as error:
             if not isinstance(error.orig, psycopg.errors.LockNotAvailable):
-                raise
+                raise MigrationFailed(f"The migration failed and its transaction was undone: {first_line(error)}") from error
             if attempt == LOCK_ATTEMPTS:
                 raise MigrationFailed(
                     f"A table stayed locked for {LOCK_ATTEMPTS} attempts of {LOCK_TIMEOUT}: {first_line(error.orig)}. "
@@ -183,10 +184,6 @@ def upgrade(target: Target, head: str) -> None:
             time.sleep(pause)
         else:
             return
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0]
 
 
 def assert_sound(connection: psycopg.Connection, head: str) -> None:
@@ -233,8 +230,8 @@ def pinned_head() -> str:
     return head
 
 
-def run(*, only_check: bool) -> dict[str, Any]:
-    target = Target(parse(MigrationSettings))
+def run(settings: MigrationSettings, *, only_check: bool) -> dict[str, Any]:
+    target = Target(settings)
     head = pinned_head()
     return check(target, head) if only_check else migrate(target, head)
 
@@ -244,15 +241,16 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only say what would be migrated")
     only_check = parser.parse_args().check
     try:
-        configure_logging(stream=sys.stderr)
-        result = run(only_check=only_check)
+        settings = load_migration_settings()
+        configure_logging(settings.log_level, debug=settings.debug, stream=sys.stderr)
+        result = run(settings, only_check=only_check)
     except StartupRefused as refused:
         exit_refused(refused)
     except MigrationFailed as failed:
         sys.stderr.write(f"{failed}\n")
         return EXIT_FAILED
-    except (DBAPIError, psycopg.Error, CommandError, RevisionError) as error:
-        sys.stderr.write(f"The migration failed and its transaction was undone: {first_line(error)}\n")
+    except (psycopg.Error, CommandError, RevisionError) as error:
+        sys.stderr.write(f"The {'check' if only_check else 'migration'} failed: {first_line(error)}\n")
         return EXIT_FAILED
     sys.stdout.write(json.dumps(result) + "\n")
     return 0

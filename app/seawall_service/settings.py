@@ -5,15 +5,15 @@ from enum import StrEnum
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveFloat, PositiveInt, SecretStr
+from psycopg import ProgrammingError
+from psycopg.conninfo import conninfo_to_dict
+from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from seawall_service.worker_count import default_worker_count
 
 DRAIN_MARGIN_SECONDS = 5
-DATABASE_URL = re.compile(r"postgresql(\+psycopg)?://[^\s/?#]+/[^\s/?#]+(\?\S*)?")
 REDIS_URL = re.compile(r"rediss?://[^\s/?#]+(/\d+)?")
 UNIX_BIND = re.compile(r"unix:/\S+")
 TCP_BIND = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}")
@@ -56,9 +56,15 @@ def secret_file(value: object) -> object:
 
 
 def database_url(value: str) -> str:
-    if not DATABASE_URL.fullmatch(value):
+    url = value.replace("postgresql+psycopg://", "postgresql://", 1)
+    try:
+        whole = url.startswith("postgresql://") and "dbname" in conninfo_to_dict(url)
+    except ProgrammingError:
+        # Not told: libpq's sentence repeats the URL, which may carry a password.
+        whole = False
+    if not whole:
         raise ValueError("not of the form postgresql://role@host:5432/database")
-    return value.replace("postgresql+psycopg://", "postgresql://", 1)
+    return url
 
 
 def redis_url(value: str) -> str:
@@ -87,6 +93,11 @@ def networks(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
+def drain_seconds(graceful_timeout: int) -> int:
+    """What uvicorn gets to finish requests; the rest of the grace period is for closing the pool."""
+    return max(1, graceful_timeout - DRAIN_MARGIN_SECONDS)
+
+
 DatabaseUrl = Annotated[str, AfterValidator(database_url)]
 RedisUrl = Annotated[str, AfterValidator(redis_url)]
 SecretFile = Annotated[SecretStr | None, BeforeValidator(secret_file)]
@@ -101,15 +112,26 @@ class LogSettings(BaseSettings):
     debug: bool = Field(default=False, alias="DEBUG", description="true prints logs for people instead of JSON lines")
 
 
-class Settings(LogSettings):
-    """What the API and the auth gateway read."""
-
+class EnvironmentSettings(LogSettings):
     app_env: Annotated[Environment, LowerCase] | None = Field(
         None,
         alias="APP_ENV",
         description="dev (default), test, staging or production; production refuses weak settings",
     )
     env: Annotated[Environment, LowerCase] | None = Field(None, alias="ENV", description="an alias of APP_ENV")
+
+    @property
+    def environment(self) -> Environment:
+        return self.app_env or self.env or Environment.DEV
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment in {Environment.PROD, Environment.PRODUCTION}
+
+
+class Settings(EnvironmentSettings):
+    """What the API and the auth gateway read."""
+
     require_authenticated_principal: bool = Field(
         default=False,
         alias="REQUIRE_AUTHENTICATED_PRINCIPAL",
@@ -130,7 +152,7 @@ class Settings(LogSettings):
         description="the only role the service may run as in production",
     )
     db_pool_size: PositiveInt = Field(5, alias="DB_POOL_SIZE", description="connections each worker keeps open")
-    db_max_overflow: PositiveInt = Field(
+    db_max_overflow: NonNegativeInt = Field(
         10, alias="DB_MAX_OVERFLOW", description="connections each worker may open above DB_POOL_SIZE"
     )
     redis_url: RedisUrl = Field("", alias="REDIS_URL", description="redis://user@host:6379/0; empty means no cache")
@@ -176,8 +198,8 @@ class Settings(LogSettings):
         alias="SEAWALL_BIND",
         description="host:port or unix:/path/of.sock",
     )
-    release: str = Field("", alias="SEAWALL_RELEASE", description="the image reference, repeated in the logs")
-    colour: str = Field("", alias="SEAWALL_COLOUR", description="blue or green, repeated in the logs")
+    release: str = Field("", alias="SEAWALL_RELEASE", description="the image reference, logged at the start")
+    colour: str = Field("", alias="SEAWALL_COLOUR", description="blue or green, logged at the start and told to the database")
     web_concurrency: PositiveInt = Field(
         default_factory=default_worker_count,
         alias="WEB_CONCURRENCY",
@@ -208,28 +230,19 @@ class Settings(LogSettings):
     )
 
     @property
-    def environment(self) -> Environment:
-        return self.app_env or self.env or Environment.DEV
-
-    @property
-    def is_production(self) -> bool:
-        return self.environment in {Environment.PROD, Environment.PRODUCTION}
-
-    @property
     def request_timeout(self) -> float:
         return self.request_timeout_seconds or float(self.gunicorn_timeout)
 
     @property
     def drain_seconds(self) -> int:
-        """What uvicorn gets to finish requests; the rest of the grace period is for closing the pool."""
-        return max(1, self.gunicorn_graceful_timeout - DRAIN_MARGIN_SECONDS)
+        return drain_seconds(self.gunicorn_graceful_timeout)
 
     @property
     def binds_unix_socket(self) -> bool:
         return self.bind.startswith("unix:")
 
 
-class MigrationSettings(LogSettings):
+class MigrationSettings(EnvironmentSettings):
     """What `python -m seawall_service.migrate` reads."""
 
     database_url: DatabaseUrl = Field(
@@ -260,7 +273,3 @@ class FirstUserSettings(BaseSettings):
     password: SecretFile = Field(
         None, alias="FIRST_USER_PASSWORD_FILE", description="the file that holds the first user's password"
     )
-
-
-def url_password(url: str) -> str | None:
-    return urlsplit(url).password

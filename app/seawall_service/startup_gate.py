@@ -5,13 +5,16 @@ import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
+from ipaddress import ip_network
 from typing import Literal, NoReturn
+from urllib.parse import urlsplit
 
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from seawall_service.errors import SeawallError
-from seawall_service.settings import Settings, url_password
+from seawall_service.settings import EnvironmentSettings, MigrationSettings, Settings
 
 EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: a supervisor can tell a refusal from a crash
 MIN_JWT_SECRET_BYTES = 32
@@ -62,7 +65,17 @@ def load_settings(component: Component) -> Settings:
     return settings
 
 
-def environment_names_agree(settings: Settings, _: Component) -> Iterator[Refusal]:
+def load_migration_settings() -> MigrationSettings:
+    settings = parse(MigrationSettings)
+    refusals = list(environment_names_agree(settings, "command"))
+    if settings.is_production:
+        refusals += password_in("MIGRATION_DATABASE_URL", conninfo_to_dict(settings.database_url).get("password"))
+    if refusals:
+        raise StartupRefused(refusals)
+    return settings
+
+
+def environment_names_agree(settings: EnvironmentSettings, _: Component) -> Iterator[Refusal]:
     if settings.app_env and settings.env and settings.app_env != settings.env:
         yield Refusal("ENV", f"says {settings.env} while APP_ENV says {settings.app_env}", "Set only APP_ENV")
 
@@ -77,24 +90,25 @@ def authentication_is_required(settings: Settings, component: Component) -> Iter
 
 
 def database_role_is_the_application(settings: Settings, _: Component) -> Iterator[Refusal]:
-    role = settings.database_url.split("://", 1)[1].split("@", 1)[0].split(":", 1)[0]
+    role = conninfo_to_dict(settings.database_url).get("user")
     if settings.is_production and role != settings.app_db_role:
         yield Refusal(
             "DATABASE_URL",
-            f"logs in as {role}, which is not the application role {settings.app_db_role}",
+            f"logs in as {role or 'whoever runs the service'}, which is not the application role {settings.app_db_role}",
             f"Use postgresql://{settings.app_db_role}@… there; owners and migrators belong in MIGRATION_DATABASE_URL",
         )
 
 
 def urls_hold_no_password(settings: Settings, _: Component) -> Iterator[Refusal]:
-    for variable, url in (("DATABASE_URL", settings.database_url), ("REDIS_URL", settings.redis_url)):
-        if settings.is_production and url_password(url):
-            cure = variable.replace("_URL", "_PASSWORD_FILE")
-            yield Refusal(
-                variable,
-                "carries a password, which `docker inspect` shows",
-                f"Move it to a file and set {cure}",
-            )
+    if settings.is_production:
+        yield from password_in("DATABASE_URL", conninfo_to_dict(settings.database_url).get("password"))
+        yield from password_in("REDIS_URL", urlsplit(settings.redis_url).password)
+
+
+def password_in(variable: str, password: object) -> Iterator[Refusal]:
+    if password:
+        cure = variable.replace("_URL", "_PASSWORD_FILE")
+        yield Refusal(variable, "carries a password, which `docker inspect` shows", f"Move it to a file and set {cure}")
 
 
 def cors_is_explicit(settings: Settings, component: Component) -> Iterator[Refusal]:
@@ -105,6 +119,18 @@ def cors_is_explicit(settings: Settings, component: Component) -> Iterator[Refus
         yield Refusal("CORS_ORIGINS", "is empty", cure)
     if "*" in settings.cors_origins:
         yield Refusal("CORS_ORIGINS", "allows every origin", cure)
+
+
+def proxies_are_named(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if not settings.is_production or component == "command" or settings.binds_unix_socket:
+        return
+    for entry in settings.forwarded_allow_ips:
+        if entry == "*" or ip_network(entry, strict=False).prefixlen == 0:
+            yield Refusal(
+                "FORWARDED_ALLOW_IPS",
+                f"believes everybody ({entry}), so whoever reaches the port could act as any user",
+                "List the addresses of the edge, or bind a unix socket",
+            )
 
 
 def jwt_secret_is_strong(settings: Settings, component: Component) -> Iterator[Refusal]:
@@ -140,6 +166,7 @@ CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     database_role_is_the_application,
     urls_hold_no_password,
     cors_is_explicit,
+    proxies_are_named,
     jwt_secret_is_strong,
     metrics_sum_over_workers,
 )

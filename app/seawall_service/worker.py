@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
 
-from seawall_service.settings import DRAIN_MARGIN_SECONDS
+from seawall_service.settings import drain_seconds
 
 
 class Worker(UvicornWorker):
@@ -23,4 +23,4 @@ class Worker(UvicornWorker):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
         # Shorter than gunicorn's own, so that the pool is closed before SIGKILL.
-        self.config.timeout_graceful_shutdown = max(1, self.cfg.graceful_timeout - DRAIN_MARGIN_SECONDS)
+        self.config.timeout_graceful_shutdown = drain_seconds(self.cfg.graceful_timeout)

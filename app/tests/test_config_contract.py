@@ -1,5 +1,6 @@
 """What is written down about the configuration is what the code does."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -7,12 +8,23 @@ import pytest
 from seawall_service.env_example import SECTIONS, render
 from seawall_service.startup_gate import load_settings
 from seawall_service.worker_count import quota_from_v1, quota_from_v2
+from tests.conftest import Boot
 
 ROOT = Path(__file__).parent.parent
 
 
 def test_env_example_is_current() -> None:
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == render()
+
+
+def test_env_example_can_be_used_as_it_is(boot: Boot) -> None:
+    """Nothing in it is set to nothing, which gunicorn and prometheus_client would not take for unset."""
+    lines = [line for line in (ROOT / ".env.example").read_text(encoding="utf-8").splitlines() if line and line[0] != "#"]
+    given = dict(line.split("=", 1) for line in lines)
+    assert all(given.values())
+    server = boot()
+    server.environment = {**os.environ, **given, "SEAWALL_BIND": server.environment["SEAWALL_BIND"]}
+    server.start().until_answering("/readyz")
 
 
 def test_every_setting_is_described() -> None:
@@ -37,7 +49,6 @@ def test_defaults_of_the_requirements(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_empty_means_unset(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUEST_TIMEOUT_SECONDS", "")
-    monkeypatch.setenv("WEB_CONCURRENCY", "")
     assert load_settings("api").request_timeout == 60
 
 

@@ -62,29 +62,67 @@ def test_the_application_role_may_start(boot: Boot) -> None:
     assert server.get("/api/v1/documents").status == 401
 
 
-@pytest.mark.parametrize("expected_role", ["seawall_migrator", "seawall_owner"])
-def test_the_owner_is_refused_whatever_its_name(boot: Boot, expected_role: str) -> None:
+@pytest.mark.parametrize(
+    ("expected_role", "reason"),
+    [("seawall_migrator", "logged in as seawall_migrator"), ("seawall_owner", "logs in as seawall_migrator, which is not")],
+)
+def test_the_owner_is_refused_whatever_its_name(boot: Boot, expected_role: str, reason: str) -> None:
     server = boot(**PRODUCTION | OWNER | {"APP_DB_ROLE": expected_role}).start()
     assert server.wait() == 78
     refusal = json.loads(server.stderr.splitlines()[0])
     assert refusal["variable"] == "DATABASE_URL"
+    assert reason in refusal["problem"]
     assert not server.socket.exists()
 
 
-def test_the_refusal_says_what_is_too_much(boot: Boot) -> None:
-    server = boot(**PRODUCTION | OWNER | {"APP_DB_ROLE": "seawall_migrator"}).start()
-    assert server.wait() == 78
-    assert "logged in as seawall_migrator" in server.stderr
+def trigger_on(event: str, condition: str = "") -> str:
+    """The append-only trigger as somebody would make it who wants to pass it."""
+    return (
+        "DROP TRIGGER seawall_append_only ON events;"
+        f"CREATE TRIGGER seawall_append_only BEFORE {event} OR DELETE OR TRUNCATE ON events"
+        f" FOR EACH STATEMENT {condition} EXECUTE FUNCTION seawall.refuse_mutation();"
+        "ALTER TABLE events ENABLE ALWAYS TRIGGER seawall_append_only"
+    )
 
 
-def test_a_right_to_change_history_is_refused(boot: Boot, owner: psycopg.Connection) -> None:
-    owner.execute("GRANT UPDATE ON events TO seawall_app")
+@contextmanager
+def changed_by_hand(owner: psycopg.Connection, statements: str) -> Iterator[None]:
+    owner.execute(statements.encode())
     try:
+        yield
+    finally:
+        # Any change of a table makes the database grant anew what its name asks for.
+        owner.execute("DROP TRIGGER IF EXISTS seawall_append_only ON events; ALTER TABLE events ALTER type SET STATISTICS -1")
+        assert owner.execute("SELECT * FROM seawall.grant_drift").fetchall() == []
+
+
+@pytest.mark.parametrize(
+    ("statements", "reason"),
+    [
+        ("GRANT UPDATE ON events TO seawall_app", "may UPDATE rows of"),
+        ("GRANT UPDATE (type) ON events TO seawall_app", "column grant events seawall_app UPDATE (type)"),
+        ("GRANT SELECT ON events TO PUBLIC", "extra grant events PUBLIC SELECT"),
+        ("REVOKE INSERT ON events FROM seawall_app", "missing grant events seawall_app INSERT"),
+        ("DROP TRIGGER seawall_append_only ON events", "append-only trigger missing or off events"),
+        (trigger_on("UPDATE", "WHEN (false)"), "append-only trigger missing or off events"),
+        (trigger_on("UPDATE OF type"), "append-only trigger missing or off events"),
+    ],
+)
+def test_a_way_to_change_history_is_refused(boot: Boot, owner: psycopg.Connection, statements: str, reason: str) -> None:
+    with changed_by_hand(owner, statements):
         server = boot(**PRODUCTION).start()
         assert server.wait() == 78
-        assert "may UPDATE rows of" in server.stderr
-    finally:
-        owner.execute("REVOKE UPDATE ON events FROM seawall_app")
+        assert reason in server.stderr
+
+
+@pytest.mark.parametrize(
+    "statement", ["GRANT DELETE ON events TO seawall_readonly", "GRANT UPDATE (type) ON events TO seawall_readonly"]
+)
+def test_a_hand_in_the_grants_of_others_is_a_warning(boot: Boot, owner: psycopg.Connection, statement: str) -> None:
+    with changed_by_hand(owner, statement):
+        server = boot(**PRODUCTION).start().until_answering("/readyz")
+        warnings = [line for line in server.log_lines if line["event"] == "startup.grants_drifted"]
+        assert "seawall_readonly" in warnings[0]["drift"][0]
 
 
 def test_outside_production_it_is_a_warning(boot: Boot) -> None:

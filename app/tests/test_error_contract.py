@@ -1,16 +1,18 @@
 """Every error has the envelope, the request id and a stable code."""
 
 import tracemalloc
-from collections.abc import Iterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Iterator, MutableMapping, Sequence
+from typing import Annotated, Any
 from uuid import uuid4
 
 import pytest
 import structlog
+from fastapi.responses import StreamingResponse
 from pydantic import AfterValidator, ValidationError
 from starlette.testclient import TestClient
 
 from seawall_service.auth.schemas import LoginRequest
+from seawall_service.deps import DbSession
 from seawall_service.errors import ErrorId
 from seawall_service.main import create_app
 from seawall_service.startup_gate import load_settings
@@ -23,14 +25,33 @@ PUBLISHED_CODES = {
 }  # fmt: skip
 
 
+ORIGIN = {"Origin": "https://example.org"}
+
+
 @pytest.fixture(scope="module")
 def broken() -> Iterator[TestClient]:
-    """The real application with one route that fails in a way nobody foresaw, and one that likes nothing and says so."""
-    app = create_app(load_settings("api"))
+    """The real application, with routes that fail in ways nobody foresaw and one that likes nothing and says so."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("CORS_ORIGINS", ORIGIN["Origin"])
+        app = create_app(load_settings("api"))
 
     @app.get("/api/v1/broken")
     async def fail() -> None:
         raise RuntimeError("the secret reason")
+
+    @app.get("/api/v1/torn")
+    async def tear() -> StreamingResponse:
+        async def halves() -> AsyncIterator[bytes]:
+            yield b"one half"
+            raise RuntimeError("the secret reason")
+
+        return StreamingResponse(halves())
+
+    @app.post("/api/v1/users/{name}")
+    async def add(name: str, connection: DbSession) -> None:
+        await connection.execute(
+            "INSERT INTO proj_users (id, username, password_hash) VALUES (gen_random_uuid(), nullif(%s, 'nobody'), '')", (name,)
+        )
 
     def dislike(value: str) -> str:
         raise ValueError(value)
@@ -162,6 +183,62 @@ def test_unknown_errors_say_nothing_about_themselves(broken: TestClient) -> None
         "request_id": "known",
         "details": None,
     }
+
+
+def test_a_page_of_another_origin_can_read_that_something_failed(broken: TestClient) -> None:
+    response = broken.get("/api/v1/broken", headers=ORIGIN)
+    assert response.status_code == 500
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+    assert response.headers["Access-Control-Expose-Headers"] == "X-Request-ID"
+
+
+def failures(lines: Sequence[MutableMapping[str, Any]]) -> list[object]:
+    """The log lines with a stack."""
+    return [line["event"] for line in lines if line.get("exc_info")]
+
+
+@pytest.mark.parametrize("path", ["/api/v1/broken", "/api/v1/torn"])
+def test_unknown_errors_are_logged_once(broken: TestClient, caplog: pytest.LogCaptureFixture, path: str) -> None:
+    with structlog.testing.capture_logs() as lines:
+        assert "secret" not in broken.get(path).text
+    assert failures(lines) == ["request.failed"]
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        ({"Origin": "https://example.net", "Access-Control-Request-Method": "GET"}, "Disallowed CORS origin"),
+        (ORIGIN | {"Access-Control-Request-Method": "DELETE"}, "Disallowed CORS method"),
+        (ORIGIN | {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "X-Own"}, "Disallowed CORS headers"),
+    ],
+)
+def test_a_refused_preflight_has_the_envelope(broken: TestClient, headers: dict[str, str], message: str) -> None:
+    response = broken.options("/api/v1/documents", headers=headers)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert (error["code"], error["message"], error["details"]) == ("bad_request", message, None)
+    assert error["request_id"] == response.headers["X-Request-ID"]
+    assert "Origin" in response.headers["Vary"]
+
+
+def test_an_allowed_preflight_is_answered(broken: TestClient) -> None:
+    headers = ORIGIN | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "Idempotency-Key"}
+    response = broken.options("/api/v1/documents", headers=headers)
+    assert response.status_code == 200
+    assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
+
+
+@pytest.mark.parametrize(("name", "logged"), [("taken", []), ("nobody", ["request.failed"]), ("UPPER", ["request.failed"])])
+def test_broken_constraints_are_conflicts_and_some_are_our_mistakes(broken: TestClient, name: str, logged: list[str]) -> None:
+    if name == "taken":
+        name = f"taken-{uuid4()}"
+        assert broken.post(f"/api/v1/users/{name}").status_code == 200
+    with structlog.testing.capture_logs() as lines:
+        response = broken.post(f"/api/v1/users/{name}")
+    assert response.status_code == 409
+    assert response.json()["error"]["code"] == "conflict"
+    assert failures(lines) == logged
 
 
 def test_method_not_allowed_names_the_allowed_ones(api: TestClient) -> None:

@@ -8,6 +8,8 @@ import psycopg
 from starlette.testclient import TestClient
 
 from tests.conftest import run_module
+from tests.test_database_role import OWNER
+from tests.test_startup_gate import PRODUCTION
 
 MODULE = "seawall_service.users.first_user"
 PASSWORD = "only-shown-to-the-operator"
@@ -39,6 +41,15 @@ def test_every_mistake_is_named_at_once(tmp_path: Path) -> None:
     refused = [json.loads(line)["variable"] for line in run.stderr.splitlines()]
     assert refused == ["FIRST_USER_NAME", "FIRST_USER_PASSWORD_FILE"]
     assert "short" not in run.stderr
+
+
+def test_in_production_a_role_with_too_many_rights_is_refused(tmp_path: Path) -> None:
+    secret = tmp_path / "password"
+    secret.write_text(PASSWORD, encoding="utf-8")
+    wrong = OWNER | {"APP_DB_ROLE": "seawall_migrator", "FIRST_USER_NAME": "somebody", "FIRST_USER_PASSWORD_FILE": str(secret)}
+    run = run_module(MODULE, **PRODUCTION | wrong)
+    assert (run.returncode, run.stdout) == (78, "")
+    assert "logged in as seawall_migrator" in run.stderr
 
 
 def test_a_missing_database_is_one_sentence(tmp_path: Path) -> None:

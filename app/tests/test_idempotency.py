@@ -1,11 +1,26 @@
 """A command with an Idempotency-Key runs once, however often and however much in parallel it is sent."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from psycopg.rows import dict_row
+from pydantic import BaseModel
 from starlette.testclient import TestClient
+
+from seawall_service.db.pool import Connection, connection_arguments
+from seawall_service.idempotency.service import Keyed, run_once
+from seawall_service.startup_gate import load_settings
+
+
+class Done(BaseModel):
+    pass
+
+
+async def nothing() -> Done:
+    return Done()
 
 
 @pytest.fixture
@@ -81,6 +96,35 @@ def test_an_expired_key_runs_again_and_is_cleared(
     kept = database.execute("SELECT count(*) FROM state_idempotency WHERE expires_at <= now()").fetchone()
     assert kept is not None
     assert kept[0] == 0
+
+
+async def run_while_another_runs(principal_id: UUID, expired: str) -> None:
+    """Two transactions: while the first one's command runs, the second one runs to its end with an expired key."""
+    arguments = connection_arguments(load_settings("command")) | {"row_factory": dict_row}
+
+    def keyed(key: str) -> Keyed:
+        return Keyed(principal_id, key, "Nothing", b"")
+
+    async def meanwhile(second: Connection) -> Done:
+        async with asyncio.timeout(3), second.transaction():
+            return await run_once(second, keyed(expired), Done, nothing)
+
+    async with (
+        await psycopg.AsyncConnection.connect(**arguments) as first,
+        await psycopg.AsyncConnection.connect(**arguments) as second,
+        first.transaction(),
+    ):
+        await run_once(first, keyed("running"), Done, lambda: meanwhile(second))
+
+
+def test_nobody_waits_for_the_clearing_of_others(principal_id: UUID, database: psycopg.Connection) -> None:
+    database.execute(
+        "INSERT INTO state_idempotency (principal_id, key, request_digest, expires_at) VALUES (%s, 'expired', '', '-infinity')",
+        (principal_id,),
+    )
+    asyncio.run(run_while_another_runs(principal_id, "expired"))
+    kept = database.execute("SELECT key FROM state_idempotency WHERE principal_id = %s ORDER BY key", (principal_id,)).fetchall()
+    assert kept == [("expired",), ("running",)]
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "x" * 201])

@@ -10,6 +10,9 @@ from uuid import UUID, uuid4
 import pytest
 import structlog
 
+from seawall_service.documents.commands import CreateDocument
+from seawall_service.errors import NotFoundError
+from seawall_service.handlers import handling
 from seawall_service.logging import REDACTED, configure_logging, safe
 from seawall_service.startup_gate import load_settings
 from seawall_service.users.first_user import make_first_user
@@ -76,6 +79,19 @@ def test_one_access_line_and_the_handlers_events(boot: Boot) -> None:
     assert lines[6]["status"] == 409
 
 
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(NotFoundError(), "not_found"), (RuntimeError(), "internal_error"), (asyncio.CancelledError(), "internal_error")],
+)
+def test_every_handler_ends_with_one_event(error: BaseException, code: str) -> None:
+    with structlog.testing.capture_logs() as lines, pytest.raises(type(error)), handling(CreateDocument("t"), uuid4()):
+        raise error
+    assert [(line["event"], line.get("code")) for line in lines] == [
+        ("create_document.start", None),
+        ("create_document.denied", code),
+    ]
+
+
 def test_foreign_loggers_carry_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     with structlog.contextvars.bound_contextvars(request_id="the-one"):
@@ -89,9 +105,10 @@ def test_foreign_loggers_carry_the_request_id(capsys: pytest.CaptureFixture[str]
 
 
 @pytest.mark.parametrize("key", ["password", "refresh_token", "Authorization", "cookie", "api_key", "jwt_secret"])
-def test_secrets_are_redacted_wherever_they_are(key: str) -> None:
+def test_what_bears_a_secrets_name_is_redacted_at_any_depth(key: str) -> None:
     assert safe(key, "value") == REDACTED
     assert safe("request", {"headers": {key: "value"}}) == {"headers": {key: REDACTED}}
+    assert safe("requests", [{"headers": [{key: "value"}]}]) == [{"headers": [{key: REDACTED}]}]
 
 
 def test_long_texts_are_cut() -> None:

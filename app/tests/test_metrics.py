@@ -86,6 +86,18 @@ def test_exact_over_workers_and_their_successors(boot: Boot) -> None:
 def test_a_new_start_counts_from_zero(boot: Boot) -> None:
     server = boot()
     (server.metrics_directory / "counter_9.db").write_bytes(b"left over")
+    strange = server.metrics_directory / "strange" / "file"
+    strange.parent.mkdir()
+    strange.touch()
     server.start().until_answering("/readyz")
     assert server.get("/api/v1/documents").status == 200
     assert count_of_lists(server) == 1
+    assert strange.exists()
+
+
+def test_without_metrics_nothing_is_removed(boot: Boot) -> None:
+    server = boot(METRICS_ENABLED="false")
+    left = server.metrics_directory / "counter_9.db"
+    left.touch()
+    server.start().until_answering("/readyz")
+    assert left.exists()

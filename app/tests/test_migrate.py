@@ -61,6 +61,14 @@ def test_from_nothing_to_head_and_then_nothing_to_do(fresh: psycopg.Connection) 
     assert result(migrate("--check")) == {"changed": False, "from": "0003", "to": "0003", "pending": []}
 
 
+@pytest.mark.parametrize(("level", "told"), [("info", 1), ("warning", 0)])
+def test_the_log_level_is_honoured(fresh: psycopg.Connection, level: str, told: int) -> None:
+    run = migrate(LOG_LEVEL=level)
+    assert result(run)["changed"] is True
+    assert run.stderr.count("migrating from None") == told
+    assert tables(fresh) == TABLES
+
+
 def test_of_two_at_once_one_migrates(fresh: psycopg.Connection) -> None:
     runs = [start_migration() for _ in range(2)]
     outputs = [run.communicate(timeout=60) for run in runs]
@@ -184,11 +192,33 @@ def test_bad_settings_are_refused() -> None:
     assert os.environ["MIGRATION_DATABASE_PASSWORD_FILE"] not in run.stderr
 
 
+@pytest.mark.parametrize("url", ["postgresql://seawall_migrator:p@db/app", "postgresql://seawall_migrator@db/app?password=p"])
+def test_in_production_a_url_holds_no_password(url: str) -> None:
+    run = migrate(APP_ENV="production", MIGRATION_DATABASE_URL=url)
+    assert (run.returncode, run.stdout) == (78, "")
+    refusal = json.loads(run.stderr)
+    assert refusal["variable"] == "MIGRATION_DATABASE_URL"
+    assert "MIGRATION_DATABASE_PASSWORD_FILE" in refusal["cure"]
+
+
 def test_the_application_role_cannot_migrate(fresh: psycopg.Connection) -> None:
     run = migrate(
         MIGRATION_DATABASE_URL=os.environ["DATABASE_URL"],
         MIGRATION_DATABASE_PASSWORD_FILE=os.environ["DATABASE_PASSWORD_FILE"],
     )
     assert run.returncode == 1
+    assert run.stderr.splitlines()[-1].startswith("The migration failed and its transaction was undone: ")
     assert "permission denied" in run.stderr
     assert tables(fresh) == []
+
+
+@pytest.mark.parametrize(("arguments", "what"), [((), "migration"), (("--check",), "check")])
+def test_nothing_was_undone_where_nothing_was_done(owner: psycopg.Connection, arguments: tuple[str, ...], what: str) -> None:
+    owner.execute("ALTER TABLE alembic_version RENAME COLUMN version_num TO other")
+    try:
+        run = migrate(*arguments)
+    finally:
+        owner.execute("ALTER TABLE alembic_version RENAME COLUMN other TO version_num")
+    assert run.returncode == 1
+    assert run.stderr.startswith(f"The {what} failed: column ")
+    assert result(migrate())["changed"] is False

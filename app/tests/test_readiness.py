@@ -1,5 +1,6 @@
 """Liveness touches nothing. Readiness wants the database and this image's schema, and answers within two seconds."""
 
+import asyncio
 import socket
 import time
 from collections.abc import Iterator
@@ -7,8 +8,11 @@ from contextlib import closing, contextmanager
 
 import psycopg
 import pytest
+import structlog
 from starlette.testclient import TestClient
 
+from seawall_service import lifespan
+from seawall_service.db.pool import Database
 from seawall_service.main import create_app
 from seawall_service.startup_gate import load_settings
 from tests.conftest import Boot, client_of
@@ -37,9 +41,16 @@ def test_live(api: TestClient, path: str) -> None:
     assert api.get(path).json() == {"status": "ok"}
 
 
-def test_live_answers_head_without_a_body(boot: Boot) -> None:
-    server = boot().start().until_answering()
-    for path in LIVE:
+@pytest.mark.parametrize("path", LIVE + READY)
+def test_a_good_probe_is_no_news(api: TestClient, path: str) -> None:
+    with structlog.testing.capture_logs() as lines:
+        assert api.get(path).status_code == 200
+    assert [line["log_level"] for line in lines if line["event"] == "request"] == ["debug"]
+
+
+def test_probes_answer_head_without_a_body(boot: Boot) -> None:
+    server = boot().start().until_answering("/readyz")
+    for path in LIVE + READY:
         with closing(socket.socket(socket.AF_UNIX)) as raw:
             # By hand, since HTTP clients do not read what they do not expect.
             raw.settimeout(10)
@@ -116,3 +127,27 @@ def test_the_cache_is_reported_but_not_needed(
         assert time.perf_counter() - started < 2
         assert response.json()["checks"]["cache"]["ok"] is (cache == "none")
         assert response.json()["checks"]["cache"]["configured"] is (cache != "none")
+
+
+def test_the_pool_is_closed_whatever_becomes_of_the_judgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed: list[Database] = []
+    close = Database.close
+
+    async def fail(_: Database) -> None:
+        raise RuntimeError("unforeseen")
+
+    async def note(database: Database) -> None:
+        await close(database)
+        closed.append(database)
+
+    async def open_and_close() -> None:
+        async with lifespan.open_database(load_settings("api")):
+            await asyncio.sleep(0.1)
+
+    monkeypatch.setenv("DATABASE_URL", "postgresql://seawall_app@127.0.0.1:9/app")
+    monkeypatch.setattr(lifespan, "FIRST_JUDGEMENT_SECONDS", 0.1)
+    monkeypatch.setattr(lifespan, "judge_or_exit", fail)
+    monkeypatch.setattr(Database, "close", note)
+    with pytest.raises(RuntimeError, match="unforeseen"):
+        asyncio.run(open_and_close())
+    assert len(closed) == 1

@@ -113,6 +113,6 @@ def test_the_worker_count_follows_the_environment(boot: Boot) -> None:
     assert len(server.worker_pids()) == 3
 
 
-def test_one_client_cannot_see_the_server(boot: Boot) -> None:
+def test_answers_do_not_name_the_server(boot: Boot) -> None:
     headers = boot().start().until_answering().get("/healthz").headers
     assert "server" not in headers

@@ -1,11 +1,16 @@
 """Settings that would be insecure or cannot work are refused, all at once, each with the variable and the cure."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
-from seawall_service.startup_gate import StartupRefused, load_settings
+from seawall_service.startup_gate import EXIT_REFUSED, StartupRefused, load_settings
 from tests.conftest import Boot
 
 PRODUCTION = {
@@ -38,6 +43,13 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
         ({"APP_ENV": "PROD", "REQUIRE_AUTHENTICATED_PRINCIPAL": ""}, ["REQUIRE_AUTHENTICATED_PRINCIPAL"]),
         ({"DATABASE_URL": "postgresql://seawall_owner@db/app"}, ["DATABASE_URL"]),
         ({"DATABASE_URL": "postgresql://seawall_app:secret@db/app"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql://seawall_app@db/app?password=secret"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql://seawall_app@db/app?user=postgres"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql://db/app"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql://seawall_app@db"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql://seawall_app@db/app?nonsense=1"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "host=db user=seawall_app dbname=app"}, ["DATABASE_URL"]),
+        ({"DATABASE_URL": "postgresql://seawall%5Fapp@db/app?connect_timeout=3"}, []),
         ({"DATABASE_URL": "postgresql+psycopg://seawall_app@db:5432/app"}, []),
         ({"DATABASE_URL": "mysql://seawall_app@db/app"}, ["DATABASE_URL"]),
         ({"DATABASE_URL": ""}, ["DATABASE_URL"]),
@@ -49,9 +61,15 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
         ({"CORS_ORIGINS": "https://example.org/path"}, ["CORS_ORIGINS"]),
         ({"DB_POOL_SIZE": "0"}, ["DB_POOL_SIZE"]),
         ({"DB_MAX_OVERFLOW": "-1"}, ["DB_MAX_OVERFLOW"]),
+        ({"DB_MAX_OVERFLOW": "0"}, []),
         ({"MAX_REQUEST_BODY_SIZE_BYTES": "1MiB"}, ["MAX_REQUEST_BODY_SIZE_BYTES"]),
         ({"SEAWALL_BIND": "8000"}, ["SEAWALL_BIND"]),
         ({"FORWARDED_ALLOW_IPS": "edge"}, ["FORWARDED_ALLOW_IPS"]),
+        ({"FORWARDED_ALLOW_IPS": "*"}, ["FORWARDED_ALLOW_IPS"]),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.0/8,0.0.0.0/0"}, ["FORWARDED_ALLOW_IPS"]),
+        ({"FORWARDED_ALLOW_IPS": "::/0"}, ["FORWARDED_ALLOW_IPS"]),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.0/8,::1"}, []),
+        ({"FORWARDED_ALLOW_IPS": "*", "SEAWALL_BIND": "unix:/run/http.sock"}, []),
         ({"JWT_ALGORITHM": "none"}, ["JWT_ALGORITHM"]),
         ({"LOG_LEVEL": "loud"}, ["LOG_LEVEL"]),
         ({"METRICS_ENABLED": "true", "WEB_CONCURRENCY": "2"}, ["PROMETHEUS_MULTIPROC_DIR"]),
@@ -94,3 +112,35 @@ def test_the_real_server_refuses_before_it_binds(boot: Boot, application: str) -
     assert {line["event"] for line in lines} == {"startup.refused"}
     assert server.stdout == ""
     assert not server.socket.exists()
+
+
+def test_what_is_wrong_with_a_url_does_not_show_its_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://seawall_app:kept secret@db/app")
+    with pytest.raises(StartupRefused) as refused:
+        load_settings("api")
+    assert "secret" not in str(refused.value)
+
+
+def test_an_image_without_its_schema_revision_is_refused_before_anything_listens() -> None:
+    script = (
+        "from pathlib import Path; from seawall_service.db import revision; revision.HEAD_FILE = Path('/nowhere');"
+        "import seawall_service.gunicorn_conf"
+    )
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=60)
+    assert (run.returncode, run.stdout) == (EXIT_REFUSED, "")
+    assert json.loads(run.stderr)["variable"] == "/nowhere"
+
+
+def test_a_refusal_in_a_worker_ends_the_service(boot: Boot, tmp_path: Path) -> None:
+    """Of a later worker, that is: without the end, gunicorn would start one after the other."""
+    key = tmp_path / "key"
+    key.write_bytes(Path(os.environ["JWT_SECRET_FILE"]).read_bytes())
+    server = boot("auth_asgi", JWT_SECRET_FILE=str(key)).start()
+    deadline = time.monotonic() + 20
+    while server.stdout.count("Application startup complete") < 2:
+        assert time.monotonic() < deadline, server.stdout
+        time.sleep(0.1)
+    key.unlink()
+    os.kill(server.worker_pids()[0], signal.SIGKILL)
+    assert server.wait() == 3
+    assert "JWT_SECRET_FILE" in server.stdout

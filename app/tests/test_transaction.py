@@ -41,13 +41,15 @@ def doomed() -> Iterator[TestClient]:
 
     @app.post("/conflicts")
     async def conflicts(connection: DbSession, principal_id: CurrentUserId) -> None:
+        await create(connection, principal_id)
         for _ in range(2):
             await connection.execute(
                 "INSERT INTO proj_users (id, username, password_hash) VALUES (gen_random_uuid(), %s, '')", (str(principal_id),)
             )
 
     @app.post("/slow-query")
-    async def slow_query(connection: DbSession) -> None:
+    async def slow_query(connection: DbSession, principal_id: CurrentUserId) -> None:
+        await create(connection, principal_id)
         await connection.execute("SET LOCAL statement_timeout = '50ms'")
         await connection.execute("SELECT pg_sleep(5)")
 
@@ -61,7 +63,8 @@ def doomed() -> Iterator[TestClient]:
 def test_nothing_is_written(doomed: TestClient, database: psycopg.Connection, path: str, status: int) -> None:
     user = str(uuid4())
     assert doomed.post(path, headers={"X-Principal-Id": user}).status_code == status
-    for table, column in (("events", "principal_id"), ("proj_documents", "owner_id"), ("proj_memberships", "user_id")):
+    written = {"events": "principal_id", "proj_documents": "owner_id", "proj_memberships": "user_id", "proj_users": "username"}
+    for table, column in written.items():
         query = psycopg.sql.SQL("SELECT count(*) FROM {} WHERE {} = %s").format(
             psycopg.sql.Identifier(table), psycopg.sql.Identifier(column)
         )

@@ -4,7 +4,7 @@ from fastapi import APIRouter, Request, Response
 
 from seawall_service.auth import service
 from seawall_service.auth.commands import Login, Refresh
-from seawall_service.auth.schemas import LoginRequest, RefreshRequest, TokenResponse
+from seawall_service.auth.schemas import BEARER, LoginRequest, RefreshRequest, TokenResponse
 from seawall_service.db.transaction import database_of
 from seawall_service.errors import SeawallError, UnauthorizedError
 from seawall_service.handlers import handling
@@ -14,14 +14,13 @@ from seawall_service.security.principal import SYSTEM_PRINCIPAL_ID
 from seawall_service.settings import Settings
 from seawall_service.users.service import find_credentials
 
-BEARER = "bearer "
-
 
 def bearer_token(request: Request) -> str:
     values = request.headers.getlist("authorization")
-    if len(values) != 1 or not values[0].lower().startswith(BEARER):
+    scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
+    if scheme.lower() != BEARER:
         raise UnauthorizedError("A Bearer token is required")
-    return values[0][len(BEARER) :].strip()
+    return token.strip()
 
 
 def build_auth_router(settings: Settings) -> APIRouter:

@@ -8,11 +8,11 @@ from uuid import UUID, uuid4
 import structlog
 
 from seawall_service.db.pool import Connection
+from seawall_service.db.purge import purge_expired
 
 log = structlog.get_logger(__name__)
 
 TOKEN_BYTES = 32
-PURGED_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +27,9 @@ def digest(token: str) -> bytes:
 
 
 async def start_session(connection: Connection, user_id: UUID, ttl_seconds: int) -> Session:
-    await purge_expired(connection)
-    return await issue(connection, user_id, uuid4(), ttl_seconds)
+    session = await issue(connection, user_id, uuid4(), ttl_seconds)
+    await purge_expired(connection, "state_refresh_tokens")
+    return session
 
 
 async def issue(connection: Connection, user_id: UUID, family_id: UUID, ttl_seconds: int) -> Session:
@@ -84,15 +85,3 @@ async def revoke_family_of_used(connection: Connection, token: str) -> None:
     )
     if cursor.rowcount:
         log.warning("refresh_token.reused", revoked=cursor.rowcount)
-
-
-async def purge_expired(connection: Connection) -> None:
-    """A few at a time, on the way: no timer, and the table does not grow for ever."""
-    await connection.execute(
-        """
-        DELETE FROM state_refresh_tokens WHERE token_digest IN (
-          SELECT token_digest FROM state_refresh_tokens
-           WHERE expires_at <= now() ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)
-        """,
-        (PURGED_AT_ONCE,),
-    )

@@ -25,7 +25,7 @@ class Cache:
         """None when it answers, else the reason why not."""
         try:
             await self._client.ping()
-        except (RedisError, OSError, TimeoutError) as error:
+        except (RedisError, OSError) as error:
             return type(error).__name__
         return None
 

@@ -12,7 +12,7 @@ from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
-from seawall_service.db.roles import excess_rights_async, refusal_of
+from seawall_service.db.roles import judge_role
 from seawall_service.errors import ServiceUnavailableError
 from seawall_service.settings import Settings
 
@@ -42,8 +42,7 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
 class Database:
     def __init__(self, settings: Settings) -> None:
         arguments = connection_arguments(settings)
-        self._expected_role = settings.app_db_role
-        self._refuse = settings.is_production
+        self._settings = settings
         self._role_judged = asyncio.Event()
         self._drained_at = -DRAIN_PAUSE_SECONDS
         size = settings.db_pool_size
@@ -81,11 +80,7 @@ class Database:
     async def judge_role(self) -> None:
         """Raises StartupRefused for a role with too many rights; OperationalError while the database is away."""
         async with self._pool.connection() as connection:
-            reasons = await excess_rights_async(connection, self._expected_role)
-        if reasons and self._refuse:
-            raise refusal_of(reasons)
-        if reasons:
-            log.warning("startup.database_role", reasons=reasons)
+            await judge_role(connection, self._settings)
         self._role_judged.set()
 
     async def keep_judging_role(self) -> None:

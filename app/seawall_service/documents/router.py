@@ -36,8 +36,6 @@ async def create_document(
     key: IdempotencyKey,
 ) -> DocumentResponse:
     command = CreateDocument(body.title)
-    if key is None:
-        return await service.create_document(connection, command, principal_id)
     return await run_once(
         connection,
         Keyed(principal_id, key, "CreateDocument", body.model_dump_json().encode()),
@@ -55,8 +53,6 @@ async def append_entry(
     key: IdempotencyKey,
 ) -> AppendedEntryResponse:
     command = AppendEntry(document_id, body.content, body.expected_version)
-    if key is None:
-        return await service.append_entry(connection, command, principal_id)
     return await run_once(
         connection,
         Keyed(principal_id, key, "AppendEntry", document_id.bytes + body.model_dump_json().encode()),

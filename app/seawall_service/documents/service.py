@@ -2,6 +2,8 @@
 
 from uuid import UUID, uuid4
 
+from psycopg import sql
+
 from seawall_service.db.pool import Connection
 from seawall_service.documents.commands import AppendEntry, CreateDocument
 from seawall_service.documents.cursor import Cursor
@@ -18,6 +20,8 @@ from seawall_service.events import Event, append_event
 from seawall_service.handlers import handling
 
 MAX_PAGE_BYTES = 1_000_000
+# What a DocumentResponse is made of; the table is called `d` wherever they are read.
+DOCUMENT = sql.SQL("d.id, d.title, d.owner_id, d.version, d.entry_count, d.created_at, d.updated_at")
 
 
 async def create_document(connection: Connection, command: CreateDocument, principal_id: UUID) -> DocumentResponse:
@@ -25,11 +29,10 @@ async def create_document(connection: Connection, command: CreateDocument, princ
     with handling(command, principal_id, document_id=document_id):
         await append_event(connection, Event(document_id, 1, "document.created", {"title": command.title}, principal_id))
         cursor = await connection.execute(
-            """
+            sql.SQL("""
             INSERT INTO proj_documents AS d (id, title, owner_id, version, entry_count)
-            VALUES (%s, %s, %s, 1, 0)
-            RETURNING id, title, owner_id, version, entry_count, created_at, updated_at
-            """,
+            VALUES (%s, %s, %s, 1, 0) RETURNING {}
+            """).format(DOCUMENT),
             (document_id, command.title, principal_id),
         )
         row = await cursor.fetchone()
@@ -88,12 +91,11 @@ async def append_entry(connection: Connection, command: AppendEntry, principal_i
 async def get_document(connection: Connection, query: GetDocument, principal_id: UUID) -> DocumentWithEntriesResponse:
     with handling(query, principal_id, document_id=query.document_id):
         cursor = await connection.execute(
-            """
-            SELECT d.id, d.title, d.owner_id, d.version, d.entry_count, d.created_at, d.updated_at
-              FROM proj_documents d
+            sql.SQL("""
+            SELECT {} FROM proj_documents d
               JOIN proj_memberships m ON m.document_id = d.id AND m.user_id = %s
              WHERE d.id = %s
-            """,
+            """).format(DOCUMENT),
             (principal_id, query.document_id),
         )
         document = await cursor.fetchone()
@@ -123,14 +125,14 @@ async def get_document(connection: Connection, query: GetDocument, principal_id:
 async def list_documents(connection: Connection, query: ListDocuments, principal_id: UUID) -> DocumentPageResponse:
     with handling(query, principal_id):
         cursor = await connection.execute(
-            """
-            SELECT d.id, d.title, d.owner_id, d.version, d.entry_count, d.created_at, d.updated_at, m.added_at
+            sql.SQL("""
+            SELECT {}, m.added_at
               FROM proj_memberships m JOIN proj_documents d ON d.id = m.document_id
              WHERE m.user_id = %(user_id)s
                AND (%(added_at)s::timestamptz IS NULL
                     OR (m.added_at, m.document_id) < (%(added_at)s::timestamptz, %(document_id)s::uuid))
              ORDER BY m.added_at DESC, m.document_id DESC LIMIT %(limit)s
-            """,
+            """).format(DOCUMENT),
             {
                 "user_id": principal_id,
                 "added_at": query.cursor.added_at if query.cursor else None,

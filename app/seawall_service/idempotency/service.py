@@ -10,18 +10,18 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel
 
 from seawall_service.db.pool import Connection
+from seawall_service.db.purge import purge_expired
 from seawall_service.errors import IdempotencyKeyReusedError
 
 log = structlog.get_logger(__name__)
 
 KEPT_FOR = "24 hours"
-PURGED_AT_ONCE = 20
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
     principal_id: UUID
-    key: str
+    key: str | None
     command_name: str
     request: bytes
 
@@ -33,6 +33,9 @@ class Keyed:
 async def run_once[Result: BaseModel](
     connection: Connection, keyed: Keyed, model: type[Result], command: Callable[[], Awaitable[Result]]
 ) -> Result:
+    """The command's result; the stored one when it has run before. Without a key it simply runs."""
+    if keyed.key is None:
+        return await command()
     stored = await reserve(connection, keyed)
     if stored is not None:
         log.info("idempotency.cache_hit", command_name=keyed.command_name)
@@ -42,6 +45,7 @@ async def run_once[Result: BaseModel](
         "UPDATE state_idempotency SET response = %s WHERE principal_id = %s AND key = %s",
         (Jsonb(result.model_dump(mode="json")), keyed.principal_id, keyed.key),
     )
+    await purge_expired(connection, "state_idempotency")
     return result
 
 
@@ -50,7 +54,6 @@ async def reserve(connection: Connection, keyed: Keyed) -> str | None:
 
     A second request with the same key waits here, on the unique index, until the first one has committed or failed.
     """
-    await purge_expired(connection)
     cursor = await connection.execute(
         """
         INSERT INTO state_idempotency AS kept (principal_id, key, request_digest, expires_at)
@@ -72,15 +75,3 @@ async def reserve(connection: Connection, keyed: Keyed) -> str | None:
     if row is None or row["request_digest"] != keyed.digest:
         raise IdempotencyKeyReusedError("This Idempotency-Key was used for another request")
     return str(row["response"])
-
-
-async def purge_expired(connection: Connection) -> None:
-    """A few at a time, on the way: no timer, and the table does not grow for ever."""
-    await connection.execute(
-        """
-        DELETE FROM state_idempotency WHERE (principal_id, key) IN (
-          SELECT principal_id, key FROM state_idempotency
-           WHERE expires_at <= now() ORDER BY expires_at LIMIT %s FOR UPDATE SKIP LOCKED)
-        """,
-        (PURGED_AT_ONCE,),
-    )

@@ -1,4 +1,4 @@
-"""Outermost of our layers: the request id, the boundary for unknown errors, and one access line."""
+"""Outermost of our layers: the request id, whom to believe, and one access line."""
 
 import re
 import time
@@ -7,17 +7,14 @@ from uuid import uuid4
 
 import structlog
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seawall_service.error_handlers import internal_error_response
 from seawall_service.security.peer import TrustedPeers
 
 log = structlog.get_logger("seawall_service.access")
 
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-PROBE_PATHS = frozenset({"/healthz", "/health", "/readyz", "/metrics"})
-CLIENT_CLOSED_REQUEST = 499
+PROBE_PATHS = frozenset({"/healthz", "/health", "/api/v1/health/live", "/readyz", "/api/v1/health/ready", "/metrics"})
 
 
 def request_id_of(headers: Headers) -> str:
@@ -52,14 +49,6 @@ class ContextMiddleware:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(scope, receive, send_with_request_id)
-            except ClientDisconnect:
-                status = CLIENT_CLOSED_REQUEST
-            except Exception as error:  # the boundary: whatever no handler knew ends here, logged once
-                response = internal_error_response(error)
-                if status:
-                    # The answer has begun, so it cannot become a 500: the server must cut the connection instead.
-                    raise
-                await response(scope, receive, send_with_request_id)
             finally:
                 self.write_access_line(scope, status, started, client_ip)
 

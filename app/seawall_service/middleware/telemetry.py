@@ -23,7 +23,7 @@ class TelemetryMiddleware:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
-        status = 500  # what the boundary outside of us answers if nothing is sent from here
+        status = 500  # when no answer is begun
 
         async def observe(message: Message) -> None:
             nonlocal status

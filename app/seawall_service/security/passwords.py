@@ -20,7 +20,7 @@ class Passwords:
     def __init__(self, concurrency: int) -> None:
         self._hasher = PasswordHasher(time_cost=TIME_COST, memory_cost=MEMORY_KIB, parallelism=PARALLELISM)
         self._concurrency = concurrency
-        self._limiter: CapacityLimiter | None = None
+        self._limiter = CapacityLimiter(concurrency)
         # Unknown users are checked against this, so they take as long as known ones.
         self._nobody = self._hasher.hash(secrets.token_urlsafe(16))
 
@@ -28,10 +28,9 @@ class Passwords:
         return self._hasher.hash(password)
 
     async def matches(self, stored: str | None, password: str) -> bool:
-        limiter = self._limiter = self._limiter or CapacityLimiter(self._concurrency)
-        if limiter.statistics().tasks_waiting >= WAITING_PER_THREAD * self._concurrency:
+        if self._limiter.statistics().tasks_waiting >= WAITING_PER_THREAD * self._concurrency:
             raise ServiceUnavailableError("Too many sign-ins at once")
-        correct = await anyio.to_thread.run_sync(self._verify, stored or self._nobody, password, limiter=limiter)
+        correct = await anyio.to_thread.run_sync(self._verify, stored or self._nobody, password, limiter=self._limiter)
         return correct and stored is not None
 
     def _verify(self, stored: str, password: str) -> bool:

@@ -12,7 +12,8 @@ import psycopg
 from psycopg.rows import dict_row
 
 from seawall_service.db.pool import connection_arguments
-from seawall_service.db.roles import excess_rights_async, refusal_of
+from seawall_service.db.roles import judge_role
+from seawall_service.errors import first_line
 from seawall_service.logging import configure_logging
 from seawall_service.security.passwords import Passwords
 from seawall_service.security.principal import SYSTEM_PRINCIPAL_ID
@@ -47,9 +48,7 @@ def checked(first: FirstUserSettings) -> tuple[str, str]:
 async def make_first_user(settings: Settings, username: str, password: str) -> bool:
     connection = await psycopg.AsyncConnection.connect(**connection_arguments(settings), row_factory=dict_row)
     async with connection:
-        reasons = await excess_rights_async(connection, settings.app_db_role) if settings.is_production else []
-        if reasons:
-            raise refusal_of(reasons)
+        await judge_role(connection, settings)
         if await find_credentials(connection, username):
             return False
         command = CreateUser(username, Passwords(settings.password_hash_concurrency).hash(password))
@@ -69,7 +68,7 @@ def main() -> int:
         sys.stderr.write("The schema is missing: run python -m seawall_service.migrate first.\n")
         return EXIT_FAILED
     except psycopg.OperationalError as error:
-        sys.stderr.write(f"No connection with DATABASE_URL: {str(error).splitlines()[0]}\n")
+        sys.stderr.write(f"No connection with DATABASE_URL: {first_line(error)}\n")
         return EXIT_FAILED
     sys.stdout.write(json.dumps({"changed": changed}) + "\n")
     return 0

@@ -37,7 +37,7 @@ CREATE FUNCTION pg_temp.state() RETURNS TABLE (object text, value text) LANGUAGE
                     FROM pg_attribute WHERE attrelid = c.oid AND attacl IS NOT NULL))
   FROM pg_class AS c WHERE c.relkind IN ('r', 'p', 'S', 'v', 'm', 'f') AND c.relnamespace = to_regnamespace('app')
   UNION ALL
-  SELECT format('trigger %s on %s', t.tgname, t.tgrelid::regclass), concat_ws(' ', t.tgenabled, t.tgtype, t.tgfoid::regproc)
+  SELECT format('trigger %s on %s', t.tgname, t.tgrelid::regclass), concat_ws(' ', t.tgenabled, pg_get_triggerdef(t.oid))
   FROM pg_trigger AS t JOIN pg_class AS c ON c.oid = t.tgrelid
   WHERE NOT t.tgisinternal AND c.relnamespace = to_regnamespace('app')
 $$;

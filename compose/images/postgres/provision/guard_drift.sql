@@ -21,8 +21,9 @@ UNION ALL
 SELECT 'wrong owner', oid::regclass::text, pg_catalog.pg_get_userbyid(relowner)::text, NULL FROM relations
 WHERE pg_catalog.pg_get_userbyid(relowner) <> 'seawall_owner'
 UNION ALL
-SELECT 'column grant', a.attrelid::regclass::text, a.attname::text, a.attacl::text
-FROM pg_catalog.pg_attribute AS a JOIN relations AS r ON r.oid = a.attrelid WHERE a.attacl IS NOT NULL
+SELECT 'column grant', a.attrelid::regclass::text, CASE g.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_catalog.pg_get_userbyid(g.grantee)::text END,
+       g.privilege_type || ' (' || a.attname || ')'
+FROM pg_catalog.pg_attribute AS a JOIN relations AS r ON r.oid = a.attrelid, pg_catalog.aclexplode(a.attacl) AS g
 UNION ALL
 SELECT 'part of another class', i.inhrelid::regclass::text, NULL, NULL
 FROM pg_catalog.pg_inherits AS i JOIN relations AS part ON part.oid = i.inhrelid JOIN relations AS whole ON whole.oid = i.inhparent
@@ -31,7 +32,9 @@ UNION ALL
 SELECT 'append-only trigger missing or off', r.oid::regclass::text, NULL, NULL FROM relations AS r
 WHERE r.class = 'append' AND NOT EXISTS (
   SELECT FROM pg_catalog.pg_trigger AS t WHERE t.tgrelid = r.oid AND t.tgname = 'seawall_append_only' AND t.tgenabled = 'A'
-    AND t.tgfoid = 'seawall.refuse_mutation()'::regprocedure AND t.tgtype = 58)
+    AND t.tgfoid = 'seawall.refuse_mutation()'::regprocedure AND t.tgtype = 58
+    -- Neither a WHEN clause nor a list of columns, which would let some statements pass.
+    AND t.tgqual IS NULL AND t.tgattr::text = '')
 UNION ALL
 SELECT 'owned outside schema app', c.oid::regclass::text, 'seawall_owner', NULL
 FROM pg_catalog.pg_class AS c JOIN pg_catalog.pg_namespace AS n ON n.oid = c.relnamespace

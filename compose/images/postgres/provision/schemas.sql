@@ -1,7 +1,7 @@
 CREATE SCHEMA IF NOT EXISTS app;
 ALTER SCHEMA app OWNER TO seawall_owner;
 REVOKE ALL ON SCHEMA app FROM PUBLIC, seawall_migrator, seawall_app, seawall_readonly, seawall_backup, seawall_monitor;
-GRANT USAGE ON SCHEMA app TO seawall_app, seawall_readonly, seawall_backup, seawall_monitor;
+GRANT USAGE ON SCHEMA app TO seawall_app, seawall_readonly, seawall_backup;
 
 -- The database's owner may create in `public`, where the guard does not look.
 DO $$

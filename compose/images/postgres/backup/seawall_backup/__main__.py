@@ -37,7 +37,9 @@ def variable(name: str) -> str:
 
 
 def interrupted(number: int, _frame: FrameType | None) -> None:
-    raise BackupError(f"ended by signal {signal.Signals(number).name}")
+    os.write(2, f"seawall-backup: ended by signal {signal.Signals(number).name}\n".encode())
+    # No BackupError: who catches that one, for a set that is not whole, goes on.
+    raise SystemExit(128 + number)
 
 
 def command_run() -> None:
@@ -55,7 +57,7 @@ def command_run() -> None:
 
 
 def command_list() -> None:
-    valid, wrong = sets.list_sets(Path(variable("BACKUP_DIRECTORY")))
+    valid, wrong = sets.list_sets(Path(variable("BACKUP_DIRECTORY")), read_files=True)
     for sentence in wrong:
         print(f"seawall-backup: {sentence}", file=sys.stderr)
     described = [

@@ -56,6 +56,7 @@ class Server:
     version: str
     checksums: bool
     damaged_pages: int
+    large_objects: int
     database_bytes: int
     system_identifier: str
 
@@ -70,6 +71,7 @@ def describe_server(connection: Connection) -> Server:
         """SELECT current_setting('server_version_num')::integer / 10000, current_setting('server_version'),
                   current_setting('data_checksums') = 'on',
                   (SELECT coalesce(sum(checksum_failures), 0)::bigint FROM pg_stat_database),
+                  (SELECT count(*) FROM pg_largeobject_metadata),
                   pg_database_size(current_database()), (SELECT system_identifier::text FROM pg_control_system())""",
     )
     return Server(*answer)
@@ -114,7 +116,7 @@ def read_contents(connection: Connection) -> Contents:
 
 
 def grant_drift(connection: Connection) -> list[str]:
-    """What differs from the grants that the tables' names ask for."""
+    """What differs from the grants that the tables' names ask for. Both servers name tables alike after set_text_form."""
     found = rows(connection, "SELECT concat_ws(' ', what || ':', object, grantee, privilege) FROM seawall.grant_drift")
     return [str(line) for (line,) in found]
 

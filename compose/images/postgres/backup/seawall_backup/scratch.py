@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from seawall_backup import database, programs
@@ -52,13 +52,15 @@ def scratch_cluster(directory: Path) -> Iterator[dict[str, str]]:
         programs.run(["initdb", f"--pgdata={data}", *INITDB], environment)
         options = " ".join(f"-c {name}='{value}'" for name, value in SETTINGS.items())
         try:
-            programs.run([*control, "--timeout=60", f"--log={log}", f"--options={options}", "start"], environment)
-        except BackupError as error:
-            raise BackupError(f"the scratch server did not start: {last_words(log) or error}") from error
-        try:
+            try:
+                programs.run([*control, "--timeout=60", f"--log={log}", f"--options={options}", "start"], environment)
+            except BackupError as error:
+                raise BackupError(f"the scratch server did not start: {last_words(log) or error}") from error
             yield environment
         finally:
-            programs.run([*control, "--mode=immediate", "stop"], environment)
+            # A start that was broken off may have left a server behind or none, which pg_ctl calls an error.
+            with suppress(BackupError):
+                programs.run([*control, "--mode=immediate", "stop"], environment)
     finally:
         shutil.rmtree(directory)
 
@@ -76,9 +78,9 @@ def restore(environment: Mapping[str, str], globals_script: Path, dump: Path, wo
     )
 
 
-def complaints(name: str, expected: Contents) -> list[str]:
+def complaints(name: str, expected: Contents, known_drift: list[str]) -> list[str]:
     """Every way in which the restored database is not the one that was dumped."""
     with database.connect(host=str(SOCKETS), port=PORT, user="postgres", dbname=name) as connection:
         found = differences(expected, database.read_contents(connection))
-        found += [f"grants: {line}" for line in database.grant_drift(connection)]
+        found += [f"grants: {line}" for line in database.grant_drift(connection) if line not in known_drift]
         return found + [f"index {index} is invalid" for index in database.invalid_indexes(connection)]

@@ -36,12 +36,11 @@ def locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def sweep(directory: Path) -> list[str]:
+def sweep(directory: Path) -> None:
     """Remove what killed runs have left. Only under the lock: nothing else can be using it then."""
-    left = [path for path in directory.iterdir() if path.name.startswith((STAGING, SCRATCH))]
-    for path in left:
-        shutil.rmtree(path)
-    return sorted(path.name for path in left)
+    for path in list(directory.iterdir()):
+        if path.name.startswith((STAGING, SCRATCH)):
+            shutil.rmtree(path)
 
 
 def fsync(path: Path) -> None:
@@ -71,8 +70,8 @@ def publish(staging: Path, final: Path) -> None:
     fsync(final.parent)
 
 
-def read_set(directory: Path) -> Manifest:
-    """The manifest of a published set; BackupError if the set is not whole. Does not read the dump itself."""
+def read_set(directory: Path, *, read_files: bool = False) -> Manifest:
+    """The manifest of a published set; BackupError if the set is not whole. Reads every byte of it only when asked to."""
     try:
         data = (directory / MANIFEST).read_bytes()
         if (directory / MANIFEST_HASH).read_text(encoding="ascii") != detached_hash(data):
@@ -83,19 +82,21 @@ def read_set(directory: Path) -> Manifest:
         for name, expected in manifest.files.items():
             if (directory / name).stat().st_size != expected.bytes:
                 raise BackupError(f"{name} of {directory.name} has not the size that the manifest tells")
+            if read_files and stored(directory / name) != expected:
+                raise BackupError(f"{name} of {directory.name} is not what was stored: its hash differs from the manifest's")
     except OSError as error:
         raise BackupError(f"{directory.name} is not whole: {error.strerror}: {error.filename}") from error
     return manifest
 
 
-def list_sets(directory: Path) -> tuple[list[Manifest], list[str]]:
+def list_sets(directory: Path, *, read_files: bool = False) -> tuple[list[Manifest], list[str]]:
     """Valid sets, newest first, and what is wrong with the others."""
     valid: list[Manifest] = []
     wrong: list[str] = []
     for path in sorted(directory.iterdir(), reverse=True):
         if SET_ID.match(path.name):
             try:
-                valid.append(read_set(path))
+                valid.append(read_set(path, read_files=read_files))
             except BackupError as error:
                 wrong.append(str(error))
     return valid, wrong
