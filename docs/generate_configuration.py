@@ -26,19 +26,26 @@ def literal(value: object) -> str:
     return f"`{json.dumps(value) if not isinstance(value, str) else value or '(empty)'}`".replace("|", "\\|")
 
 
-def rows(options: dict[str, Any], prefix: str = "") -> list[str]:
-    """One table row for each option, nested ones after their parent."""
+def default_of(name: str, option: dict[str, Any], parent: dict[str, Any]) -> str:
+    """What a setting is when nobody sets it; a key of a dict may have its default in that of the dict."""
+    if option["type"] == "dict" and "options" in option:
+        return ""
+    for defaults, key in ((option, "default"), (parent, name)):
+        if key in defaults:
+            return literal(defaults[key])
+    return "required" if option.get("required") else ""
+
+
+def rows(options: dict[str, Any], parent: dict[str, Any], prefix: str = "") -> list[str]:
+    """One table row for each option, nested ones after their parent, whose default dict comes along."""
     lines: list[str] = []
     for name, option in options.items():
         kind = option["type"] + (f" of {option['elements']}" if "elements" in option else "")
         choices = f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}." if "choices" in option else ""
-        default = "required" if option.get("required") else literal(option["default"]) if "default" in option else ""
-        if "options" in option:
-            default = "" if option["type"] == "dict" else default
         text = option["description"]
         description = " ".join((text if isinstance(text, str) else " ".join(text)).split())
-        lines.append(f"| `{prefix}{name}` | {kind} | {default} | {description}{choices} |")
-        lines += rows(option.get("options", {}), f"{prefix}{name}.")
+        lines.append(f"| `{prefix}{name}` | {kind} | {default_of(name, option, parent)} | {description}{choices} |")
+        lines += rows(option.get("options", {}), option.get("default") or {}, f"{prefix}{name}.")
     return lines
 
 
@@ -48,7 +55,7 @@ def page() -> str:
     for spec in sorted(ROOT.glob("roles/*/meta/argument_specs.yml")):
         entry = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"]
         if entry.get("options"):
-            table = ["| setting | type | default | what it does |", "|---|---|---|---|", *rows(entry["options"])]
+            table = ["| setting | type | default | what it does |", "|---|---|---|---|", *rows(entry["options"], {})]
             parts.append(f"\n## {spec.parts[-3]}\n\n{entry['short_description']}.\n\n" + "\n".join(table) + "\n")
     return "".join(parts)
 

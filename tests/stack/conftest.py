@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
@@ -9,6 +10,9 @@ from pathlib import Path
 
 import pytest
 from installation import PROJECT, ROOT, Answer, Run, ask, containers, copy_checkout, docker, seawall
+
+# Where settings.yml has it shown.
+FIRST_SIGN_IN = ROOT / "first-sign-in"
 
 
 @dataclass
@@ -35,6 +39,8 @@ class Stack:
 
 
 def remove_installation() -> None:
+    # A deploy that failed may have left it, and a teardown keeps what it does not know.
+    FIRST_SIGN_IN.unlink(missing_ok=True)
     seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true")
 
 
@@ -42,19 +48,26 @@ def own_images() -> set[str]:
     return set(docker("image", "ls", "--filter", "reference=seawall/*", "--format", "{{.Repository}}:{{.Tag}}").split())
 
 
+def first_deploy() -> Stack:
+    # As talkative as it gets: what it prints is searched for secrets.
+    run = seawall("deploy", "--diff", "-vvv")
+    if run.code != 0:
+        pytest.exit(f"the first deploy failed:\n{run.output[-20000:]}", returncode=1)
+    words = dict(line.split(maxsplit=1) for line in FIRST_SIGN_IN.read_text(encoding="utf-8").splitlines())
+    FIRST_SIGN_IN.unlink()
+    return Stack(run, words["user:"], words["password:"])
+
+
 @pytest.fixture(scope="session")
 def stack() -> Iterator[Stack]:
-    """Deploy once; on the way out remove containers, volumes, networks and files."""
+    """Deploy once; on the way out, however that is taken, remove containers, volumes, networks and files."""
     remove_installation()
-    first_run = seawall("deploy")
-    if first_run.code != 0:
-        pytest.exit(f"the first deploy failed:\n{first_run.output[-6000:]}", returncode=1)
-    shown = ROOT / "first-sign-in"
-    words = dict(line.split(maxsplit=1) for line in shown.read_text(encoding="utf-8").splitlines())
-    shown.unlink()
-    images = own_images()
-    yield Stack(first_run, words["user:"], words["password:"])
-    remove_installation()
+    try:
+        deployed = first_deploy()
+        images = own_images()
+        yield deployed
+    finally:
+        remove_installation()
     if of_changed_checkouts := own_images() - images:
         docker("image", "rm", *of_changed_checkouts)
     assert containers() == {}
@@ -80,7 +93,8 @@ def document(session: dict[str, str]) -> str:
 def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test shows what the containers logged last."""
     report = yield
-    if report.failed and call.when == "call":
+    # Some tests run before there is an engine to ask.
+    if report.failed and call.when == "call" and shutil.which("docker"):
         for name, entry in containers().items():
             report.sections.append((f"log of {name}", docker("logs", "--tail", "5", entry["Id"], check=False)))
     return report

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-import pytest
-from installation import PROJECT, containers, docker
+from installation import PROJECT, ROOT, containers, docker
 
 SUPERUSER = "postgres"
 # The clients' secret, and the uid that may read it.
@@ -41,18 +38,19 @@ class Database:
     container: str
     clients: dict[str, str] = field(default_factory=dict)
 
-    def __call__(self, role: str, sql: str, *, database: str = "app") -> Outcome:
-        """Run sql as the role: the superuser over the local socket, everybody else over TCP from the data network."""
-        where = self.container if role == SUPERUSER else self.clients[role]
-        host = "/run/postgresql" if role == SUPERUSER else "postgres"
-        return self.psql(where, role, host, database, sql)
+    def __call__(self, role: str, sql: str) -> Outcome:
+        """Run sql as the role: over TCP from the data network, or, where it has no password, as the superuser in its place."""
+        if role in self.clients:
+            return self.psql(self.clients[role], role, "postgres", "app", sql)
+        put_on = [] if role == SUPERUSER else [f"--command=SET ROLE {role}", "--file=-"]
+        return self.psql(self.container, SUPERUSER, "/run/postgresql", "app", sql, *put_on)
 
     @staticmethod
-    def psql(where: str, role: str, host: str, database: str, sql: str) -> Outcome:
+    def psql(where: str, role: str, host: str, database: str, sql: str, *more: str) -> Outcome:
         options = ["-XAtq", "--no-password", "--set=ON_ERROR_STOP=on", "--set=VERBOSITY=sqlstate"]
         target = [f"--host={host}", f"--username={role}", f"--dbname={database}"]
         done = subprocess.run(
-            ["docker", "exec", "-i", where, "psql", *options, *target],
+            ["docker", "exec", "-i", where, "psql", *options, *target, *more],
             input=sql,
             capture_output=True,
             text=True,
@@ -79,28 +77,18 @@ class Database:
         return answer
 
 
-def project_under_test(request: pytest.FixtureRequest) -> str:
-    """The running project that SEAWALL_TEST_PROJECT names, or else the stack that the tests deploy."""
-    project = os.environ.get("SEAWALL_TEST_PROJECT", "")
-    if project:
-        return project
-    request.getfixturevalue("stack")
-    return PROJECT
-
-
 @contextmanager
-def database_of(project: str) -> Iterator[Database]:
-    """The database of a running project; the client containers are removed afterwards."""
-    server = containers(project)["postgres"]
-    (network,) = server["NetworkSettings"]["Networks"]
-    secrets = Path(next(m["Source"] for m in server["Mounts"] if m["Destination"] == "/run/secrets/db_verifiers")).parent
+def database_with_clients() -> Iterator[Database]:
+    """The installation's database; the client containers are removed afterwards."""
+    server = containers()["postgres"]
     found = Database(server["Id"])
     try:
         for role, (secret, uid) in PASSWORDS.items():
             found.clients[role] = docker(
-                *("run", "--detach", "--rm", "--name", f"{project}-test-{role}", "--network", network, "--user", f"{uid}:{uid}"),
+                *("run", "--detach", "--rm", "--name", f"{PROJECT}-test-{role}", "--network", f"{PROJECT}_data"),
+                *("--user", f"{uid}:{uid}"),
                 *("--read-only", "--cap-drop", "ALL", "--tmpfs", "/client:mode=1777,size=1m", "--env", "PGPASSFILE=/client/pass"),
-                *("--volume", f"{secrets / secret}:/run/secrets/password:ro", "--entrypoint", "sh", "--init"),
+                *("--volume", f"{ROOT}/secrets/{secret}:/run/secrets/password:ro", "--entrypoint", "sh", "--init"),
                 *(server["Config"]["Image"], "-c", CLIENT),
             )
         yield found

@@ -9,7 +9,6 @@ import re
 import shutil
 import ssl
 import subprocess
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,35 +31,40 @@ class Answer:
     body: Any
 
 
-def ask(
-    path: str,
-    method: str = "GET",
-    body: object = None,
-    headers: dict[str, str] | None = None,
-    port: int = HTTPS_PORT,
-    timeout: float = 30,
-) -> Answer:
-    """Send one request to the edge and follow nothing; over TLS only the installation's own CA is trusted."""
+def connect(port: int = HTTPS_PORT) -> http.client.HTTPConnection:
+    """A connection to the edge, opened by its first request; over TLS only the installation's own CA is trusted."""
     if port == HTTP_PORT:
-        connection = http.client.HTTPConnection("localhost", port, timeout=timeout)
-    else:
-        context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))
-        connection = http.client.HTTPSConnection("localhost", port, timeout=timeout, context=context)
+        return http.client.HTTPConnection("localhost", port, timeout=30)
+    context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))
+    return http.client.HTTPSConnection("localhost", port, timeout=30, context=context)
+
+
+def answer_of(response: http.client.HTTPResponse) -> Answer:
+    """Read an answer to its end. A header that comes twice may mean two things, so only cookies do."""
+    raw = response.read()
+    sent = [name.lower() for name, _ in response.getheaders()]
+    assert {name for name in sent if sent.count(name) > 1} <= {"set-cookie"}, (response.status, response.getheaders())
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    body: Any = raw.decode(errors="replace")
+    if "json" in headers.get("content-type", "") and raw:
+        body = json.loads(raw)
+    return Answer(response.status, headers, body)
+
+
+def ask(
+    path: str, method: str = "GET", body: object = None, headers: dict[str, str] | None = None, port: int = HTTPS_PORT
+) -> Answer:
+    """Send one request to the edge and follow nothing."""
     sent = dict(headers or {})
     if body is not None:
         sent.setdefault("Content-Type", "application/json")
     data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
+    connection = connect(port)
     try:
         connection.request(method, path, body=data, headers=sent)
-        response = connection.getresponse()
-        raw = response.read()
+        return answer_of(connection.getresponse())
     finally:
         connection.close()
-    names = {name.lower(): value for name, value in response.getheaders()}
-    parsed: Any = raw.decode(errors="replace")
-    if "json" in names.get("content-type", "") and raw:
-        parsed = json.loads(raw)
-    return Answer(response.status, names, parsed)
 
 
 @dataclass
@@ -69,19 +73,17 @@ class Run:
 
     code: int
     output: str
-    seconds: float
     recap: dict[str, int] = field(default_factory=dict)
 
 
-def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: bool = True, stdin: str = "") -> Run:
-    """Run ./seawall in a checkout against the test installation."""
+def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: bool = True) -> Run:
+    """Run ./seawall in a checkout against the test installation, without a terminal."""
     extra = ["-e", f"@{SETTINGS}"] if settings else []
-    began = time.monotonic()
     environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     done = subprocess.run(
         ["./seawall", *arguments[:1], *extra, *arguments[1:]],
         cwd=checkout,
-        input=stdin,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=1500,
@@ -90,33 +92,52 @@ def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: bool = True,
     )
     output = done.stdout + done.stderr
     recap = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", output.rpartition("PLAY RECAP")[2])}
-    return Run(done.returncode, output, time.monotonic() - began, recap)
+    return Run(done.returncode, output, recap)
 
 
-def docker(*arguments: str, check: bool = True, stdin: str | None = None) -> str:
+def docker(*arguments: str, check: bool = True) -> str:
     """Run the docker client and return what it printed on stdout."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, input=stdin, check=False)
+    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=300, check=False)
     if check and done.returncode != 0:
         raise AssertionError(f"docker {' '.join(arguments)}: {done.stderr}")
     return done.stdout.strip()
 
 
-def containers(project: str = PROJECT) -> dict[str, dict[str, Any]]:
-    """Every lasting container of a project: service name -> docker inspect."""
-    label = f"label=com.docker.compose.project={project}"
+def containers() -> dict[str, dict[str, Any]]:
+    """Every lasting container of the installation: service name -> docker inspect."""
+    label = f"label=com.docker.compose.project={PROJECT}"
     ids = docker("ps", "--all", "--quiet", "--filter", label, "--filter", "label=com.docker.compose.oneoff=False").split()
     found = json.loads(docker("inspect", *ids)) if ids else []
     return {entry["Config"]["Labels"]["com.docker.compose.service"]: entry for entry in found}
 
 
-def running(project: str = PROJECT) -> dict[str, tuple[str, str]]:
+def running() -> dict[str, tuple[str, str]]:
     """Running containers: service -> (id, started at). Two equal answers mean that nothing was restarted between."""
-    found = containers(project).items()
+    found = containers().items()
     return {name: (entry["Id"], entry["State"]["StartedAt"]) for name, entry in found if entry["State"]["Running"]}
 
 
-def secret(name: str) -> str:
-    return (ROOT / "secrets" / name).read_text(encoding="utf-8").strip()
+def in_charge(name: str) -> str:
+    """api and auth by the colour in charge, the others as they are."""
+    colour = (ROOT / "upstream/current").readlink().name
+    return f"{name}-{colour}" if name in {"api", "auth"} else name
+
+
+def services() -> dict[str, dict[str, Any]]:
+    """What Compose reads in the installed stack file, jobs included: a job leaves no container to ask."""
+    stack = ["--file", str(ROOT / "compose/stack.yml"), "--profile", "*"]
+    found: dict[str, dict[str, Any]] = json.loads(docker("compose", *stack, "config", "--format", "json"))["services"]
+    return found
+
+
+def query(sql: str, database: str = "app") -> str:
+    """What the superuser reads in the installation's database."""
+    return docker("exec", containers()["postgres"]["Id"], "psql", "-XAtq", f"--dbname={database}", f"--command={sql}")
+
+
+def backup_sets() -> list[Path]:
+    """Every published set."""
+    return sorted(path for path in (ROOT / "backups").iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def all_secrets() -> dict[str, str]:

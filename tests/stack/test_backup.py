@@ -7,31 +7,25 @@ import json
 import re
 import stat
 import subprocess
-from pathlib import Path
 
 import pytest
-from installation import REPOSITORY, ROOT, SETTINGS, ask, containers, docker, seawall
+from installation import REPOSITORY, ROOT, SETTINGS, ask, backup_sets, query, seawall
 
 pytestmark = pytest.mark.usefixtures("stack")
-
-
-def sets() -> list[Path]:
-    return sorted(path for path in (ROOT / "backups").iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def test_backup_is_published_whole(session: dict[str, str], document: str) -> None:
     for number in range(3):
         assert ask(f"/api/v1/documents/{document}/entries", "POST", {"content": str(number)}, session).status == 201
-    before = sets()
+    before = backup_sets()
     run = seawall("backup")
     assert run.code == 0, run.output[-3000:]
-    (made,) = [path for path in sets() if path not in before]
+    (made,) = [path for path in backup_sets() if path not in before]
     manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
     for name, entry in manifest["files"].items():
         data = (made / name).read_bytes()
         assert (len(data), hashlib.sha256(data).hexdigest()) == (entry["bytes"], entry["sha256"])
-    database = containers()["postgres"]["Id"]
-    live = docker("exec", database, "psql", "-XAtq", "--dbname=app", "--command=SELECT count(*) FROM app.entries_document")
+    live = query("SELECT count(*) FROM app.entries_document")
     assert str(manifest["tables"]["app.entries_document"]["rows"]) == live
     assert [path.name for path in (ROOT / "backups").iterdir() if path.name.startswith(".partial")] == []
     for path in [made, *made.iterdir()]:
@@ -39,13 +33,19 @@ def test_backup_is_published_whole(session: dict[str, str], document: str) -> No
     assert made.name in seawall("status").output
 
 
-def run_block(block: str) -> None:
-    """Run one command block of the runbook as it stands, but against the test installation."""
-    script = block.replace("/opt/seawall/", f"{ROOT}/").replace("./seawall ", "./seawall_under_test ")
-    script = script.replace("./seawall_under_test backup", f"./seawall backup -e @{SETTINGS}")
-    script = script.replace("./seawall_under_test deploy", f"./seawall deploy -e @{SETTINGS}")
-    done = subprocess.run(["sh", "-euc", script], cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
-    assert done.returncode == 0, f"{block}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
+def type_in(blocks: list[str]) -> None:
+    """Run command blocks of the runbook one after the other in one shell, as they stand but for the test installation's name."""
+    script = re.sub(r"\./seawall (\w+)", rf"./seawall \1 -e @{SETTINGS}", "\n".join(blocks).replace("/opt/seawall/", f"{ROOT}/"))
+    done = subprocess.run(
+        ["sh", "-euxc", script],
+        cwd=REPOSITORY,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
 def test_runbook_brings_a_backup_back(session: dict[str, str], document: str) -> None:
@@ -55,12 +55,9 @@ def test_runbook_brings_a_backup_back(session: dict[str, str], document: str) ->
     assert len(blocks) == 6
     path = f"/api/v1/documents/{document}"
     assert ask(f"{path}/entries", "POST", {"content": "before"}, session).status == 201
-    run_block(blocks[0])
+    type_in(blocks[:1])
     assert ask(f"{path}/entries", "POST", {"content": "after"}, session).status == 201
-    for block in blocks[1:]:
-        run_block(block)
+    type_in(blocks[1:])
     assert [entry["content"] for entry in ask(path, headers=session).body["entries"]] == ["before"]
-    kept = "SELECT count(*) FROM app.entries_document WHERE content = 'after'"
-    database = containers()["postgres"]["Id"]
-    assert docker("exec", database, "psql", "-XAtq", "--dbname=app_before", f"--command={kept}") == "1"
-    assert docker("exec", database, "psql", "-XAtq", "--dbname=app", "--command=SELECT count(*) FROM seawall.grant_drift") == "0"
+    assert query("SELECT count(*) FROM app.entries_document WHERE content = 'after'", "app_before") == "1"
+    assert query("SELECT count(*) FROM seawall.grant_drift") == "0"

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from database_access import SUPERUSER, Database, database_of, project_under_test
-from installation import containers, docker
+from database_access import SUPERUSER, Database, database_with_clients
+from installation import PROJECT, ROOT, docker, services
+
+pytestmark = pytest.mark.usefixtures("stack")
 
 BUSY = 75
+BACKUP_USER = 10103
+PASSWORD = ROOT / "secrets/db_backup_password"
 MIGRATOR = "seawall_migrator"
 HOLD_SCHEMA_LOCK = "SELECT 'held' FROM (SELECT pg_advisory_lock(7021960)) AS l;\n"
 # Stands in front of the real pg_dump and spoils what it wrote.
@@ -40,8 +45,6 @@ class Backups:
 
     database: Database
     image: str
-    network: str
-    password: str
     directory: Path
 
     def run(self, *options: str) -> subprocess.CompletedProcess[str]:
@@ -53,19 +56,10 @@ class Backups:
             "BACKUP_DIRECTORY": "/backups",
             "BACKUP_IMAGE": self.image,
         }
-        arguments = [
-            "docker",
-            "run",
-            "--rm",
-            "--init",
-            "--network",
-            self.network,
-            "--read-only",
-            "--cap-drop=ALL",
-            "--shm-size=256m",
-        ]
-        arguments += ["--tmpfs=/tmp:mode=1777,size=64m", "--tmpfs=/run/postgresql:mode=0700,uid=10103,gid=10103"]
-        arguments += [f"--volume={self.password}:/run/secrets/db_backup_password:ro", f"--volume={self.directory}:/backups"]
+        arguments = ["docker", "run", "--rm", "--init", f"--network={PROJECT}_data", "--read-only", "--cap-drop=ALL"]
+        arguments += ["--shm-size=256m", "--tmpfs=/tmp:mode=1777,size=64m"]
+        arguments += ["--tmpfs=/run/postgresql:mode=0700,uid=10103,gid=10103"]
+        arguments += [f"--volume={PASSWORD}:/run/secrets/db_backup_password:ro", f"--volume={self.directory}:/backups"]
         arguments += [f"--env={name}={value}" for name, value in settings.items()]
         return subprocess.run([*arguments, *options, self.image], capture_output=True, text=True, timeout=300, check=False)
 
@@ -75,8 +69,8 @@ class Backups:
 
 
 @pytest.fixture(scope="module")
-def database(request: pytest.FixtureRequest) -> Iterator[Database]:
-    with database_of(project_under_test(request)) as found:
+def database() -> Iterator[Database]:
+    with database_with_clients() as found:
         found.must(MIGRATOR, "SET client_min_messages = error; DROP TABLE IF EXISTS events_t")
         rows = "SELECT n, md5(n::text) AS body FROM generate_series(1, 20000) AS n"
         found.must(MIGRATOR, f"CREATE TABLE events_t AS {rows}")
@@ -85,34 +79,11 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 
 
 @pytest.fixture
-def backups(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Backups:
-    project = project_under_test(request)
-    server = containers(project)["postgres"]
-    (network,) = server["NetworkSettings"]["Networks"]
-    verifiers = Path(next(m["Source"] for m in server["Mounts"] if m["Destination"] == "/run/secrets/db_verifiers"))
+def backups(database: Database, tmp_path: Path) -> Backups:
     directory = tmp_path / "backups"
     directory.mkdir()
-    docker(
-        "run",
-        "--rm",
-        "--user=0",
-        "--entrypoint=chown",
-        f"--volume={directory}:/d",
-        server["Config"]["Image"],
-        "10103:10103",
-        "/d",
-    )
-    return Backups(database, backup_image(project), network, str(verifiers.parent / "db_backup_password"), directory)
-
-
-def backup_image(project: str) -> str:
-    """The image that the stack's file gives the job; the job leaves no container behind to ask."""
-    working = containers(project)["postgres"]["Config"]["Labels"]["com.docker.compose.project.working_dir"]
-    return next(
-        line.partition("=")[2]
-        for line in (Path(working) / ".env").read_text(encoding="utf-8").splitlines()
-        if line.startswith("SEAWALL_IMAGE_BACKUP=")
-    )
+    os.chown(directory, BACKUP_USER, BACKUP_USER)
+    return Backups(database, services()["backup"]["image"], directory)
 
 
 def spoiled(tmp_path: Path, program: str, percent: int) -> list[str]:
@@ -149,13 +120,35 @@ def test_a_cut_dump_is_found(backups: Backups, tmp_path: Path, percent: int) -> 
     assert (done.returncode, backups.names()) == (1, []), done.stdout
 
 
-def test_wrong_grants_are_not_published(backups: Backups) -> None:
+def test_a_hand_in_the_live_grants_is_told_and_stops_no_backup(backups: Backups) -> None:
     backups.database.must(SUPERUSER, "GRANT UPDATE ON app.events_t TO seawall_app")
     try:
         done = backups.run()
     finally:
         backups.database.provision()
+    assert "seawall-backup: warning: " in done.stderr
     assert "extra grant: app.events_t seawall_app UPDATE" in done.stderr
+    assert done.returncode == 0
+    assert backups.names() == [json.loads(done.stdout.splitlines()[-1])["set"]]
+
+
+def test_a_copy_with_other_grants_is_not_published(backups: Backups, tmp_path: Path) -> None:
+    options = spoiled(tmp_path, "", 0)
+    # After the other arguments: pg_dump knows --version only as the first one.
+    script = '#!/bin/sh\nexec /usr/lib/postgresql/17/bin/pg_dump "$@" --no-privileges\n'
+    (tmp_path / "spoiler/pg_dump").write_text(script, encoding="utf-8")
+    done = backups.run(*options)
+    assert "grants: missing grant: app." in done.stderr
+    assert (done.returncode, backups.names()) == (1, [])
+
+
+def test_large_objects_are_refused(backups: Backups) -> None:
+    backups.database.must(SUPERUSER, "SELECT lo_create(4711)")
+    try:
+        done = backups.run()
+    finally:
+        backups.database.must(SUPERUSER, "SELECT lo_unlink(4711)")
+    assert "the database holds large objects (1)" in done.stderr
     assert (done.returncode, backups.names()) == (1, [])
 
 
@@ -205,7 +198,7 @@ def test_too_little_room_is_refused_before_anything_is_written(backups: Backups)
 
 
 def test_the_password_is_not_shown(backups: Backups) -> None:
-    secret = Path(backups.password).read_text(encoding="utf-8").strip()
+    secret = PASSWORD.read_text(encoding="utf-8").strip()
     done = backups.run("--env=PGHOST=cache")
     assert done.returncode == 1
     assert secret not in done.stdout + done.stderr

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from database_access import SUPERUSER, Database, database_of, project_under_test
+from database_access import SUPERUSER, Database, database_with_clients
+
+pytestmark = pytest.mark.usefixtures("stack")
 
 APP = "seawall_app"
 BACKUP = "seawall_backup"
 MIGRATOR = "seawall_migrator"
+MONITOR = "seawall_monitor"
+READONLY = "seawall_readonly"
 REFUSED = "42501"
 NO_CLASS = "42P16"
 
@@ -46,8 +50,8 @@ SELECT md5(string_agg(line, '|' ORDER BY line)) FROM (
 
 
 @pytest.fixture(scope="module")
-def psql(request: pytest.FixtureRequest) -> Iterator[Database]:
-    with database_of(project_under_test(request)) as database:
+def psql() -> Iterator[Database]:
+    with database_with_clients() as database:
         yield database
         database.must(MIGRATOR, f"SET client_min_messages = error; {DROP}")
 
@@ -67,6 +71,12 @@ def refused(psql: Database, role: str, sql: str, state: str = REFUSED) -> None:
     outcome = psql(role, sql)
     assert outcome.state == state, (sql, outcome)
     assert psql.value(STATE) == before, sql
+
+
+def all_refused(psql: Database, role: str, statements: list[str]) -> None:
+    before = psql.value(STATE)
+    assert {sql: psql(role, sql).state for sql in statements} == dict.fromkeys(statements, REFUSED)
+    assert psql.value(STATE) == before
 
 
 @pytest.mark.parametrize(
@@ -216,6 +226,14 @@ def test_owner_cannot_keep_the_trigger_off(psql: Database) -> None:
     refused(psql, MIGRATOR, "DELETE FROM app.events_t")
 
 
+WEAKER_TRIGGER = (
+    "DROP TRIGGER seawall_append_only ON events_t;"
+    " CREATE TRIGGER seawall_append_only BEFORE {events} ON events_t FOR EACH STATEMENT {when}"
+    " EXECUTE FUNCTION seawall.refuse_mutation();"
+    " ALTER TABLE events_t ENABLE ALWAYS TRIGGER seawall_append_only"
+)
+
+
 @pytest.mark.parametrize(
     ("sql", "what"),
     [
@@ -225,6 +243,8 @@ def test_owner_cannot_keep_the_trigger_off(psql: Database) -> None:
         ("REVOKE SELECT ON proj_t FROM seawall_backup", "missing grant"),
         ("REVOKE SELECT ON SEQUENCE entries_t_id_seq FROM seawall_backup", "missing grant"),
         ("DROP TRIGGER seawall_append_only ON events_t", "append-only trigger missing or off"),
+        (WEAKER_TRIGGER.format(events="UPDATE OR DELETE OR TRUNCATE", when="WHEN (false)"), "append-only trigger missing or off"),
+        (WEAKER_TRIGGER.format(events="UPDATE OF body OR DELETE OR TRUNCATE", when=""), "append-only trigger missing or off"),
     ],
 )
 def test_a_hand_in_the_grants_is_seen_and_mended(psql: Database, sql: str, what: str) -> None:
@@ -290,6 +310,58 @@ def test_backup_only_reads(psql: Database, sql: str) -> None:
     refused(psql, BACKUP, sql)
 
 
+def test_readonly_reads_every_table_and_monitor_none(psql: Database) -> None:
+    readable = {
+        "SELECT body FROM app.events_t ORDER BY id": "one\ntwo",
+        "SELECT count(*) FROM app.entries_t": "0",
+        "SELECT body FROM app.audit_t": "one",
+        "SELECT id FROM app.events_p": "1",
+        "SELECT body FROM app.proj_t": "one",
+        "SELECT count(*) FROM app.state_t": "0",
+        "SELECT count(*) FROM app.alembic_version": "1",
+    }
+    assert {sql: psql.must(READONLY, sql) for sql in readable} == readable
+    all_refused(psql, MONITOR, list(readable))
+
+
+@pytest.mark.parametrize("table", ["audit_t", "proj_t", "state_t"])
+@pytest.mark.parametrize("role", [READONLY, MONITOR])
+def test_readonly_and_monitor_change_no_table(psql: Database, role: str, table: str) -> None:
+    statements = [
+        "INSERT INTO app.{t} VALUES (9, 'x')",
+        "UPDATE app.{t} SET id = 9",
+        "DELETE FROM app.{t}",
+        "TRUNCATE app.{t}",
+        "SELECT * FROM app.{t} FOR SHARE",
+        "ALTER TABLE app.{t} ADD COLUMN x int",
+        "DROP TABLE app.{t}",
+    ]
+    all_refused(psql, role, [sql.format(t=table) for sql in statements])
+
+
+@pytest.mark.parametrize("role", [READONLY, MONITOR])
+def test_readonly_and_monitor_cannot_leave_their_place(psql: Database, role: str) -> None:
+    statements = [
+        "CREATE TABLE app.proj_mine (id int)",
+        "CREATE TEMPORARY TABLE mine (id int)",
+        "CREATE SCHEMA mine",
+        "SELECT nextval('app.entries_t_id_seq')",
+        "SELECT lo_create(0)",
+        "SELECT rolpassword FROM pg_authid",
+        "SELECT pg_read_file('/run/secrets/db_verifiers')",
+        "COPY (SELECT 1) TO PROGRAM 'cat'",
+        "SELECT seawall.apply_grants('app.events_t')",
+        "ALTER ROLE seawall_app CONNECTION LIMIT 1",
+        "GRANT seawall_owner TO CURRENT_USER",
+    ]
+    all_refused(psql, role, statements)
+
+
+def test_monitor_sees_the_server_and_readonly_does_not(psql: Database) -> None:
+    assert psql.must(MONITOR, "SHOW data_directory").startswith("/var/lib/postgresql/")
+    refused(psql, READONLY, "SHOW data_directory")
+
+
 def test_the_doors_are_shut(psql: Database) -> None:
     client = psql.clients[APP]
     for role, database in [
@@ -300,7 +372,7 @@ def test_the_doors_are_shut(psql: Database) -> None:
         ("seawall_owner", "app"),
     ]:
         assert "pg_hba.conf rejects connection" in psql.psql(client, role, "postgres", database, "SELECT 1").errors
-    for role in ("seawall_readonly", "seawall_monitor", MIGRATOR):
+    for role in (READONLY, MONITOR, MIGRATOR):
         assert "password authentication failed" in psql.psql(client, role, "postgres", "app", "SELECT 1").errors
     for role in (APP, MIGRATOR, BACKUP):
         assert "pg_hba.conf rejects connection" in psql.psql(psql.container, role, "/run/postgresql", "app", "SELECT 1").errors

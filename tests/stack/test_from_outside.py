@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import hmac
+import http.client
+import json
 import re
 import socket
 import ssl
+import time
 import uuid
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import PurePosixPath
 
 import pytest
 from conftest import Stack
-from installation import HTTP_PORT, HTTPS_PORT, ROOT, URL, Answer, ask
+from installation import HTTP_PORT, HTTPS_PORT, ROOT, URL, Answer, answer_of, ask, containers, docker, in_charge
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -21,29 +29,41 @@ HEADERS = {
     "referrer-policy": "no-referrer",
     "content-security-policy": "default-src 'none'",
     "permissions-policy": ".+",
+    "cross-origin-opener-policy": "same-origin",
+    "cross-origin-embedder-policy": "require-corp",
+    "cross-origin-resource-policy": "same-origin",
+    "x-permitted-cross-domain-policies": "none",
+    "x-dns-prefetch-control": "off",
     "x-request-id": ".{8,}",
 }
+CONTENT_TYPES = {".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+
+
+def assert_secure(answer: Answer) -> None:
+    for name, pattern in HEADERS.items():
+        assert re.match(pattern, answer.headers.get(name, "")), (answer.status, name, answer.headers.get(name))
 
 
 def is_envelope(answer: Answer, code: str) -> bool:
+    """Whether it says code; an answer that is no error of ours, or lacks a security header, fails at once."""
+    assert_secure(answer)
     error = answer.body["error"]
     assert set(error) == {"code", "message", "request_id", "details"}
     assert error["request_id"] == answer.headers["x-request-id"]
     return bool(error["code"] == code)
 
 
-def raw_exchange(data: bytes, server_name: str = "localhost") -> bytes:
-    """Send bytes over TLS as they are and read until the edge closes."""
+def raw_exchange(data: bytes, server_name: str = "localhost") -> Answer:
+    """Send bytes over TLS as they are."""
     context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))
     with (
         socket.create_connection(("127.0.0.1", HTTPS_PORT), timeout=20) as plain,
         context.wrap_socket(plain, server_hostname=server_name) as connection,
     ):
         connection.sendall(data)
-        answer = b""
-        while chunk := connection.recv(65536):
-            answer += chunk
-        return answer
+        response = http.client.HTTPResponse(connection)
+        response.begin()
+        return answer_of(response)
 
 
 def test_the_way_of_a_stranger(stack: Stack) -> None:
@@ -67,11 +87,46 @@ def test_the_way_of_a_stranger(stack: Stack) -> None:
 def test_security_headers_on_every_answer(path: str, status: int) -> None:
     answer = ask(path)
     assert answer.status == status
-    for name, pattern in HEADERS.items():
-        assert re.match(pattern, answer.headers[name]), (name, answer.headers[name])
+    assert_secure(answer)
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/readyz", "/internal", "/internal/verify", "/api/v1/no-such-thing"])
+def test_assets_are_kept_for_ever_and_their_page_is_asked_for_again() -> None:
+    page = ask("/")
+    assert page.headers["cache-control"] == "no-cache"
+    assets = set(re.findall(r'"(/assets/[^"]+)"', page.body))
+    assert {PurePosixPath(asset).suffix for asset in assets} == set(CONTENT_TYPES)
+    for asset in assets:
+        assert re.search(r"\.[0-9a-f]{12}\.\w+$", asset), "a name without a hash must not be kept"
+        answer = ask(asset)
+        assert (answer.status, answer.headers["content-type"]) == (200, CONTENT_TYPES[PurePosixPath(asset).suffix])
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert_secure(answer)
+        # Parts are not served: nginx would write the headers of a 416 twice.
+        assert ask(asset, headers={"Range": "bytes=99999999-"}).status == 200
+
+
+def test_preflights_of_allowed_origins_need_no_token() -> None:
+    asked = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    allowed = ask("/api/v1/documents", "OPTIONS", headers={"Origin": URL} | asked)
+    assert (allowed.status, allowed.headers["access-control-allow-origin"]) == (200, URL)
+    assert (
+        "access-control-allow-origin"
+        not in ask("/api/v1/documents", "OPTIONS", headers={"Origin": "https://a.example"} | asked).headers
+    )
+    # Anything else that says OPTIONS needs one.
+    assert ask("/api/v1/documents", "OPTIONS").status == 401
+
+
+def test_a_missing_asset_is_not_kept() -> None:
+    answer = ask("/assets/console.000000000000.js")
+    assert answer.status == 404
+    assert is_envelope(answer, "not_found")
+    assert answer.headers["cache-control"] == "no-store"
+
+
+@pytest.mark.parametrize(
+    "path", ["/metrics", "/readyz", "/api/v1/health/ready", "/internal", "/internal/verify", "/api/v1/no-such-thing"]
+)
 def test_hidden_paths_do_not_exist_outside(session: dict[str, str], path: str) -> None:
     answer = ask(path, headers=session)
     assert answer.status == 404
@@ -99,15 +154,17 @@ def test_unknown_names_are_refused_in_the_handshake() -> None:
         raw_exchange(b"GET / HTTP/1.0\r\n\r\n", server_name="other.example.com")
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1_1 is deprecated:DeprecationWarning")
 def test_old_tls_is_refused() -> None:
+    """By the edge: this client would speak it."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    context.maximum_version = ssl.TLSVersion.TLSv1_1
+    context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
     context.set_ciphers("ALL:@SECLEVEL=0")
     with (
         socket.create_connection(("127.0.0.1", HTTPS_PORT), timeout=10) as plain,
-        pytest.raises((ssl.SSLError, ConnectionError)),
+        pytest.raises(ssl.SSLError, match=r"(?i)alert.protocol.version"),
     ):
         context.wrap_socket(plain, server_hostname="localhost")
 
@@ -136,9 +193,33 @@ def test_bad_tokens_are_unauthorized(token: str) -> None:
     assert is_envelope(answer, "unauthorized")
 
 
-def test_an_unsigned_token_is_refused() -> None:
-    none_algorithm = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJzdWIiOiIwMDAwMDAwMC0wMDAwLTQwMDAtODAwMC0wMDAwMDAwMDAwMDAifQ."
-    assert ask("/api/v1/documents", headers={"Authorization": f"Bearer {none_algorithm}"}).status == 401
+def encoded(data: bytes) -> str:
+    """Base64 as tokens have it."""
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def decoded(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def test_a_token_that_anybody_could_make_is_refused(session: dict[str, str]) -> None:
+    """The claims are those of a good token, so it is the signature that is refused."""
+    assert ask("/api/v1/documents", headers=session).status == 200
+    header, claims, signature = session["Authorization"].removeprefix("Bearer ").split(".")
+    unsigned = encoded(b'{"alg":"none","typ":"JWT"}')
+    longer = encoded(json.dumps(json.loads(decoded(claims)) | {"exp": int(time.time()) + 1_000_000}).encode())
+    signed = ".".join([encoded(b'{"alg":"HS256","typ":"JWT"}'), claims])
+    forged = [
+        f"{unsigned}.{claims}.",
+        f"{unsigned}.{claims}.{signature}",
+        f"{header}.{claims}.",
+        f"{header}.{longer}.{signature}",
+    ]
+    forged += [f"{signed}.{encoded(hmac.digest(key, signed.encode(), 'sha256'))}" for key in (b"", b"secret", b"x" * 32)]
+    for token in forged:
+        answer = ask("/api/v1/documents", headers={"Authorization": f"Bearer {token}"})
+        assert answer.status == 401, token
+        assert is_envelope(answer, "unauthorized")
 
 
 def test_a_body_that_is_too_large(session: dict[str, str]) -> None:
@@ -186,10 +267,66 @@ def test_the_same_key_writes_once(session: dict[str, str], document: str) -> Non
     assert len(ask(f"/api/v1/documents/{document}", headers=session).body["entries"]) == 1
 
 
-def test_malformed_requests_get_the_envelope() -> None:
-    answer = raw_exchange(b"GET / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
-    assert b'"code":"bad_request"' in answer.replace(b'": "', b'":"')
+HOST = b"Host: localhost\r\n"
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "code"),
+    [
+        (b"GET / HTTP/1.1\r\n%bContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n" % HOST, 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\n\r\n", 400, "bad_request"),
+        (b"GET / HTTP/1.1\r\n%bIf-Unmodified-Since: Mon, 01 Jan 2001 00:00:00 GMT\r\n\r\n" % HOST, 412, "precondition_failed"),
+        (b"GET /%b HTTP/1.1\r\n%b\r\n" % (b"a" * 9000, HOST), 414, "uri_too_long"),
+        (b"GET / HTTP/1.1\r\nHost: other.example.com\r\n\r\n", 421, "misdirected_request"),
+        (b"GET / HTTP/1.1\r\n%bX-Large: %b\r\n\r\n" % (HOST, b"a" * 9000), 431, "headers_too_large"),
+        (b"GET / HTTP/1.1\r\n%b%b\r\n" % (HOST, b"X-Many: a\r\n" * 101), 431, "headers_too_large"),
+        (b"POST / HTTP/1.1\r\n%bTransfer-Encoding: unknown\r\n\r\n" % HOST, 501, "not_implemented"),
+        (b"GET / HTTP/3.0\r\n%b\r\n" % HOST, 505, "http_version_not_supported"),
+    ],
+    ids=["two lengths", "no host", "changed since", "address", "other host", "header", "headers", "coding", "version"],
+)
+def test_requests_that_no_service_sees_get_the_envelope(data: bytes, status: int, code: str) -> None:
+    answer = raw_exchange(data)
+    assert answer.status == status
+    assert is_envelope(answer, code)
+
+
+@contextmanager
+def stopped(name: str) -> Iterator[None]:
+    """One container stopped; afterwards it is healthy again, so that a deploy finds nothing to do."""
+    container = containers()[in_charge(name)]["Id"]
+    docker("stop", container)
+    try:
+        yield
+    finally:
+        docker("start", container)
+        end = time.monotonic() + 60
+        while docker("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
+            assert time.monotonic() < end, f"{name} does not get healthy again"
+            time.sleep(0.5)
+
+
+def test_without_the_gateway_nobody_gets_in_and_the_rest_goes_on(session: dict[str, str]) -> None:
+    with stopped("auth"):
+        answer = ask("/api/v1/documents", headers=session)
+        assert answer.status == 503
+        assert is_envelope(answer, "service_unavailable")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert ask("/healthz").status == 200
+        assert ask("/").status == 200
+    assert ask("/api/v1/documents", headers=session).status == 200
+
+
+def test_without_the_api_the_edge_answers_for_it(session: dict[str, str]) -> None:
+    with stopped("api"):
+        for path in ("/api/v1/documents", "/healthz"):
+            answer = ask(path, headers=session)
+            assert answer.status == 502
+            assert is_envelope(answer, "bad_gateway")
+            assert int(answer.headers["retry-after"]) >= 1
+        assert ask("/api/v1/documents").status == 401
+        assert ask("/").status == 200
+    assert ask("/api/v1/documents", headers=session).status == 200
 
 
 def test_sign_in_is_limited_more_strictly_than_the_api(session: dict[str, str]) -> None:

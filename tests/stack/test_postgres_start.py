@@ -7,8 +7,9 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from database_access import project_under_test
-from installation import containers, docker
+from installation import PROJECT, ROOT, containers, docker
+
+pytestmark = pytest.mark.usefixtures("stack")
 
 REFUSES = "78"
 OPTIONS = ["--network=none", "--read-only", "--cap-drop=ALL", "--tmpfs=/run/postgresql:mode=0700,uid=10103,gid=10103"]
@@ -17,19 +18,18 @@ OPTIONS = ["--network=none", "--read-only", "--cap-drop=ALL", "--tmpfs=/run/post
 class Cluster:
     """Containers of the stack's Postgres image on a volume of their own."""
 
-    def __init__(self, project: str) -> None:
-        server = containers(project)["postgres"]
-        configuration = next(m["Source"] for m in server["Mounts"] if m["Destination"] == "/etc/seawall/postgres")
-        self.image = server["Config"]["Image"]
-        self.volume = f"{project}-start"
-        self.mounts = [f"--volume={self.volume}:/var/lib/postgresql", f"--volume={configuration}:/etc/seawall/postgres:ro"]
-        self.name = f"{project}-start"
+    name = volume = f"{PROJECT}-start"
+    second = f"{name}-second"
 
-    def start(self, name: str = "") -> str:
-        return docker("run", "--detach", "--name", name or self.name, *OPTIONS, *self.mounts, self.image)
+    def __init__(self) -> None:
+        self.image: str = containers()["postgres"]["Config"]["Image"]
+        self.mounts = [f"--volume={self.volume}:/var/lib/postgresql", f"--volume={ROOT}/postgres:/etc/seawall/postgres:ro"]
 
-    def remove(self, name: str = "") -> None:
-        docker("rm", "--force", name or self.name, check=False)
+    def start(self, name: str = name) -> str:
+        return docker("run", "--detach", "--name", name, *OPTIONS, *self.mounts, self.image)
+
+    def remove(self, name: str = name) -> None:
+        docker("rm", "--force", name, check=False)
 
     def shell(self, command: str) -> str:
         return docker("run", "--rm", "--network=none", *self.mounts, "--entrypoint", "sh", self.image, "-c", command)
@@ -44,14 +44,18 @@ class Cluster:
 
 
 @pytest.fixture
-def cluster(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    made = Cluster(project_under_test(request))
-    yield made
-    made.remove()
-    docker("volume", "rm", "--force", made.volume, check=False)
+def cluster() -> Iterator[Cluster]:
+    made = Cluster()
+    try:
+        yield made
+    finally:
+        made.remove()
+        # What was to be refused and was not would keep the volume.
+        made.remove(made.second)
+        docker("volume", "rm", "--force", made.volume)
 
 
-def refusal(cluster: Cluster, name: str = "") -> str:
+def refusal(cluster: Cluster, name: str = Cluster.name) -> str:
     """The container's last words, once it has ended with the code for a refusal."""
     container = cluster.start(name)
     assert docker("wait", container) == REFUSES
@@ -79,7 +83,7 @@ def test_a_killed_initialisation_starts_again_from_nothing(cluster: Cluster) -> 
 def test_a_second_server_on_the_same_volume_is_refused(cluster: Cluster) -> None:
     cluster.start()
     assert cluster.answers()
-    assert "another container is running on this volume" in refusal(cluster, f"{cluster.name}-second")
+    assert "another container is running on this volume" in refusal(cluster, cluster.second)
     assert cluster.answers()
 
 

@@ -7,12 +7,18 @@ import shutil
 import socket
 import subprocess
 import tempfile
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from installation import REPOSITORY, containers, docker, seawall
 
-EDGE = {"bind_address": "127.0.0.1", "http_port": 18080, "https_port": 18443, "ipv6": False}
+EDGE = {"bind_address": "127.0.0.1", "http_port": 18080, "https_port": 18443}
 RUNTIME = {
     "workers": 2,
     "request_timeout_seconds": 20,
@@ -60,6 +66,7 @@ def check(extra: dict[str, object]) -> tuple[int, str]:
     return run.code, run.output
 
 
+@pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize(("extra", "words"), [case[1:] for case in CASES], ids=[case[0] for case in CASES])
 def test_bad_input_is_refused(extra: dict[str, object], words: list[str]) -> None:
     before = sorted(containers())
@@ -79,13 +86,19 @@ def test_taken_port_is_named_with_its_program() -> None:
     assert "edge_listen" in output
 
 
-@pytest.fixture
-def key_pair(tmp_path: Path) -> tuple[Path, Path]:
-    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "90"]
-    command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", *subject]
-    subprocess.run([*command, "-keyout", str(key), "-out", str(certificate)], check=True, capture_output=True)
-    return certificate, key
+def key_pair(directory: Path, first_day: int = -1, last_day: int = 90) -> tuple[Path, Path]:
+    """A certificate for localhost, valid from one day to another counted from today, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    today = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+    builder = builder.not_valid_before(today + timedelta(days=first_day)).not_valid_after(today + timedelta(days=last_day))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    paths = directory / "certificate.pem", directory / "key.pem"
+    paths[0].write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    paths[1].write_bytes(private)
+    return paths
 
 
 def provided(certificate: Path, key: Path, domain: str = "localhost") -> dict[str, object]:
@@ -98,8 +111,8 @@ def provided(certificate: Path, key: Path, domain: str = "localhost") -> dict[st
     }
 
 
-def test_provided_certificate(key_pair: tuple[Path, Path], tmp_path: Path) -> None:
-    certificate, key = key_pair
+def test_provided_certificate(tmp_path: Path) -> None:
+    certificate, key = key_pair(tmp_path)
     code, output = check(provided(certificate, key))
     assert code == 0, output[-3000:]
 
@@ -107,15 +120,25 @@ def test_provided_certificate(key_pair: tuple[Path, Path], tmp_path: Path) -> No
     assert code != 0
     assert "absent.pem" in output
 
-    other = tmp_path / "other.pem"
-    subprocess.run(["openssl", "ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(other)], check=True)
+    (tmp_path / "other").mkdir()
+    _, other = key_pair(tmp_path / "other")
     code, output = check(provided(certificate, other))
     assert code != 0
-    assert "other.pem" in output
+    assert str(other) in output
+    assert "is not the key of" in output
 
     code, output = check(provided(certificate, key, "elsewhere.example.com"))
     assert code != 0
     assert "elsewhere.example.com" in output
+
+
+@pytest.mark.parametrize(("first_day", "last_day"), [(-30, -1), (1, 30)], ids=["expired", "not yet valid"])
+def test_certificate_that_is_not_valid_today(tmp_path: Path, first_day: int, last_day: int) -> None:
+    certificate, key = key_pair(tmp_path, first_day, last_day)
+    code, output = check(provided(certificate, key))
+    assert code != 0
+    assert f"{certificate} is valid from" in output
+    assert "Renew it" in output
 
 
 @pytest.mark.parametrize(
@@ -134,19 +157,25 @@ def test_wrong_commands_say_so(arguments: list[str], words: str) -> None:
 
 
 def test_without_root_or_sudo_it_says_so() -> None:
-    """As a user that is nobody, with a PATH that holds no sudo."""
+    """As a user that is nobody, with a PATH that holds no sudo, in a copy that everybody can read."""
     with tempfile.TemporaryDirectory() as name:
-        tools = Path(name)
+        tools, playbooks = Path(name, "tools"), Path(name, "playbooks")
+        tools.mkdir()
+        playbooks.mkdir()
         for tool in ("sh", "readlink", "dirname", "id", "basename", "sed", "cat", "sha256sum"):
             (tools / tool).symlink_to(str(shutil.which(tool)))
-        tools.chmod(0o755)
+        script = Path(shutil.copy(REPOSITORY / "seawall", name))
+        playbook = Path(shutil.copy(REPOSITORY / "playbooks/deploy.yml", playbooks))
+        for path in (Path(name), tools, playbooks, script, playbook):
+            path.chmod(0o755)
         command = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "env", f"PATH={tools}"]
-        done = subprocess.run([*command, str(REPOSITORY / "seawall"), "deploy"], capture_output=True, text=True, check=False)
+        done = subprocess.run([*command, str(script), "deploy"], capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert "needs root" in done.stderr
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("stack")
 def test_a_check_installs_nothing(tmp_path: Path) -> None:
     """The check passes, and makes neither a directory nor a container, volume or network."""
     root = tmp_path / "root"
@@ -159,10 +188,11 @@ def test_a_check_installs_nothing(tmp_path: Path) -> None:
         assert docker(kind, "ls", "--quiet", "--filter", label) == ""
 
 
-def test_global_settings_where_they_would_be_ignored(tmp_path: Path) -> None:
+def test_what_an_inventory_says_about_all_hosts_counts(tmp_path: Path) -> None:
+    """Our own defaults are in a group_vars/all, too, and must not win over it."""
     inventory = tmp_path / "inventory"
     shutil.copytree(REPOSITORY / "inventories/local", inventory)
-    (inventory / "group_vars/all.yml").write_text("---\nseawall_root: /srv/elsewhere\n", encoding="utf-8")
+    (inventory / "group_vars/all.yml").write_text("---\nseawall_project: Not A Name\n", encoding="utf-8")
     run = seawall("check", "-i", str(inventory), settings=False)
     assert run.code != 0
-    assert "move it to" in run.output
+    assert "Not A Name" in run.output
