@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: seawall_host_probe
-short_description: Distribution, memory, disk and port owners of a host
+short_description: Distribution, init system, memory, disk and port owners of a host
 description:
   - One run where narrow fact gathering plus a port listing would take three, and no fact is gathered that is not used.
 options:
@@ -104,6 +104,7 @@ def main() -> None:
         "free_gib": {path: free_gibibytes(path) for path in module.params["paths"]},
         "taken_ports": taken,
         "is_root": os.geteuid() == 0,
+        "systemd": os.path.isdir("/run/systemd/system"),
     }
     module.exit_json(changed=False, **result)
 

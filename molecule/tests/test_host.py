@@ -1,0 +1,76 @@
+"""What holds on every host, whatever its scenario: it serves, a further run changes nothing, and a reboot brings it back."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+
+import pytest
+from deployed import ROOT, Host
+
+
+def test_the_way_of_a_stranger(deployed: Host) -> None:
+    session = deployed.session()
+    status, document = deployed.ask("/api/v1/documents", "POST", {"title": "First"}, session)
+    assert status == 201, document
+    path = f"/api/v1/documents/{document['id']}"
+    assert deployed.ask(f"{path}/entries", "POST", {"content": "Hello"}, session)[0] == 201
+    assert [entry["content"] for entry in deployed.ask(path, headers=session)[1]["entries"]] == ["Hello"]
+
+
+def test_systemd_is_content(deployed: Host) -> None:
+    assert deployed.root("systemctl --failed --no-legend") == ""
+    assert deployed.root("systemctl is-enabled docker.service") == "enabled"
+
+
+def test_a_check_of_a_deployed_host_changes_nothing_and_shows_no_secret(deployed: Host) -> None:
+    before = deployed.containers()
+    run = deployed.playbook("deploy", "--check", "--diff", "-vvv")
+    assert (run.code, run.recap["changed"]) == (0, 0), run.output[-3000:]
+    secrets = deployed.secrets()
+    assert len(secrets) >= 5
+    assert [name for name, value in secrets.items() if value in run.output] == []
+    assert deployed.containers() == before
+
+
+@pytest.mark.parametrize(
+    ("change", "touched"),
+    [
+        ('{"postgres_settings": {"log_min_duration_statement": "4321ms"}}', {"postgres"}),
+        ('{"cache_limits": {"memory_percent": 60, "clients": 500, "eviction": "allkeys-lfu"}}', {"cache"}),
+        ('{"edge_hsts": {"max_age_seconds": 4321, "include_subdomains": false, "preload": false}}', set()),
+    ],
+    ids=["postgres", "cache", "edge"],
+)
+def test_a_change_touches_only_its_component(deployed: Host, change: str, touched: set[str]) -> None:
+    before = deployed.containers()
+    run = deployed.playbook("deploy", "-e", change)
+    after = deployed.containers()
+    assert run.code == 0, run.output[-3000:]
+    assert run.recap["changed"] >= 1
+    assert {name for name in after if after[name] != before.get(name)} == touched
+    assert deployed.playbook("deploy").code == 0
+
+
+def test_a_reboot_brings_everything_back(deployed: Host) -> None:
+    """A restart of the instance: systemd ends, and starts from nothing but the disk."""
+    session = deployed.session()
+    before, colour = set(deployed.containers()), deployed.root(f"readlink {ROOT}/upstream/current")
+    project = f"seawall-molecule-{os.environ['MOLECULE_SCENARIO_NAME']}"
+    instances = ["docker", "ps", "--quiet", "--filter", f"label=com.docker.compose.project={project}"]
+    (instance,) = subprocess.run(instances, capture_output=True, text=True, check=True).stdout.split()
+    subprocess.run(["docker", "restart", "--time", "120", instance], capture_output=True, check=True, timeout=300)
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        try:
+            if deployed.ask("/api/v1/documents", headers=session)[0] == 200:
+                break
+        except OSError:
+            pass
+        time.sleep(1)
+    assert deployed.ask("/api/v1/documents", headers=session)[0] == 200
+    assert set(deployed.containers()) == before
+    assert deployed.root(f"readlink {ROOT}/upstream/current") == colour
+    run = deployed.playbook("deploy")
+    assert (run.code, run.recap["changed"]) == (0, 0), run.output[-3000:]
