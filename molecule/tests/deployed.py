@@ -1,4 +1,7 @@
-"""One host of a scenario: asked over TLS as a client, looked into as root, and deployed to again as an operator does."""
+"""One host of a scenario: asked over TLS as a client, looked into as root, and deployed to again as an operator does.
+
+A pytest plugin: it gives the tests of every scenario the fixture `deployed`.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,23 @@ import re
 import socket
 import ssl
 import subprocess
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pytest
+import yaml
 from testinfra.host import Host as Shell
 
 REPOSITORY = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory"
-ROOT = "/opt/seawall"
-DOMAIN = "api.example.test"
+SETTINGS: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars/seawall.yml").read_text(encoding="utf-8"))
+ROOT = str(SETTINGS.get("seawall_root", "/opt/seawall"))
+DOMAIN = str(SETTINGS["seawall_domain"])
+PORT = int(SETTINGS.get("edge_listen", {}).get("https_port", 443))
 
 
 @dataclass(frozen=True)
@@ -41,16 +50,16 @@ class Host:
     def root(self, command: str) -> str:
         """What a command prints that is run as root on the host."""
         with self.shell.sudo():
-            return self.shell.run(command).stdout.strip()
+            return str(self.shell.run(command).stdout).strip()
 
     def must(self, command: str) -> str:
         with self.shell.sudo():
-            return self.shell.check_output(command).strip()
+            return str(self.shell.check_output(command)).strip()
 
     @cached_property
     def address(self) -> str:
         """Where the host is on the machine's own network, as any other host there sees it."""
-        return self.shell.check_output("ip -4 -oneline address show dev eth0").split()[3].partition("/")[0]
+        return str(self.shell.check_output("ip -4 -oneline address show dev eth0")).split()[3].partition("/")[0]
 
     @cached_property
     def authority(self) -> str:
@@ -59,8 +68,8 @@ class Host:
     def ask(self, path: str, method: str = "GET", body: object = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         """Status and body of one answer over TLS, trusting only the installation's own authority."""
         context = ssl.create_default_context(cadata=self.authority)
-        connection = http.client.HTTPSConnection(DOMAIN, 443, timeout=20, context=context)
-        connection.sock = context.wrap_socket(socket.create_connection((self.address, 443), timeout=20), server_hostname=DOMAIN)
+        connection = http.client.HTTPSConnection(DOMAIN, PORT, timeout=20, context=context)
+        connection.sock = context.wrap_socket(socket.create_connection((self.address, PORT), timeout=20), server_hostname=DOMAIN)
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Content-Type": "application/json"} | (headers or {}))
         answer = connection.getresponse()
@@ -70,8 +79,8 @@ class Host:
 
     def session(self) -> dict[str, str]:
         """Headers of the first user, with the password that the deploy has left for the person who deployed."""
-        left = REPOSITORY / f".seawall/first-sign-in-{self.shell.backend.hostname}"
-        words = dict(line.split(maxsplit=1) for line in left.read_text(encoding="utf-8").splitlines())
+        left = Path(SETTINGS["auth_first_user"]["show_in"]).read_text(encoding="utf-8")
+        words = dict(line.split(maxsplit=1) for line in left.splitlines())
         status, tokens = self.ask("/api/auth/login", "POST", {"username": words["user:"], "password": words["password:"]})
         assert status == 200, tokens
         return {"Authorization": f"Bearer {tokens['access_token']}"}
@@ -86,14 +95,20 @@ class Host:
         """Every secret value of the installation, by file."""
         listing = self.must(f"grep --recursive --with-filename . {ROOT}/secrets")
         words = re.findall(r"^[^:]+/([a-z_]+):(.*)$", listing, re.MULTILINE)
-        return {f"{name}:{word[:3]}": word for name, line in words for word in line.split() if len(word) >= 16 and word[:8] != "seawall_"}
+        return {
+            f"{name}:{word[:3]}": word
+            for name, line in words
+            for word in line.split()
+            if len(word) >= 16 and word[:8] != "seawall_"
+        }
 
     def playbook(self, name: str, *options: str) -> Run:
         """Run one of the operator's playbooks against this host."""
         done = subprocess.run(
             ["ansible-playbook", f"playbooks/{name}.yml", "--inventory", str(INVENTORY), *options],
             cwd=REPOSITORY,
-            env=os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+            env=os.environ
+            | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
             capture_output=True,
             text=True,
             timeout=900,
@@ -102,3 +117,25 @@ class Host:
         output = done.stdout + done.stderr
         recap = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", output.rpartition("PLAY RECAP")[2])}
         return Run(done.returncode, output, recap)
+
+
+@pytest.fixture(scope="module")
+def deployed(host: Shell) -> Host:
+    """The scenario's host with Seawall on it."""
+    return Host(host)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the end of the host's journal and of the containers' logs."""
+    report = yield
+    deployed = getattr(item, "funcargs", {}).get("deployed")
+    if report.failed and call.when == "call" and isinstance(deployed, Host):
+        # A host that cannot be reached has nothing to show.
+        with suppress(RuntimeError):
+            report.sections.append(("journal", deployed.root("journalctl --no-pager --lines 30")))
+            logs = f"docker compose --file {ROOT}/compose/stack.yml logs --no-color --tail 10"
+            report.sections.append(("containers", deployed.root(f"docker ps --all; {logs}")))
+    return report

@@ -16,6 +16,13 @@ def network_refusals(networks: Iterable[object]) -> list[str]:
     return [str(network) for network in networks if not _parses(ipaddress.ip_network, network)]
 
 
+def in_networks(address: str, networks: Iterable[str]) -> bool:
+    """Whether an address, as SSH_CONNECTION or a log writes it, is in one of the networks."""
+    parsed = ipaddress.ip_address(address.partition("%")[0])
+    mapped = getattr(parsed, "ipv4_mapped", None)
+    return any((mapped or parsed) in ipaddress.ip_network(network) for network in networks)
+
+
 def _parses(parse: Callable[[str], object], text: object) -> bool:
     try:
         parse(str(text))
@@ -27,5 +34,5 @@ def _parses(parse: Callable[[str], object], text: object) -> bool:
 class FilterModule:
     """Ansible's entry point."""
 
-    def filters(self) -> dict[str, Callable[[Iterable[object]], list[str]]]:
-        return {"address_refusals": address_refusals, "network_refusals": network_refusals}
+    def filters(self) -> dict[str, Callable[..., list[str] | bool]]:
+        return {"address_refusals": address_refusals, "network_refusals": network_refusals, "in_networks": in_networks}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from addresses import address_refusals, network_refusals
+from addresses import address_refusals, in_networks, network_refusals
 
 
 @pytest.mark.parametrize("text", ["203.0.113.7", "::", "2001:db8::1"])
@@ -21,3 +21,11 @@ def test_anything_else_is_no_address(text: object) -> None:
 )
 def test_networks_are_exact(text: str, *, refused: bool) -> None:
     assert network_refusals([text]) == ([text] if refused else [])
+
+
+def test_an_address_in_a_network_however_it_is_written() -> None:
+    networks = ["198.51.100.0/24", "fe80::/10"]
+    assert in_networks("198.51.100.7", networks)
+    assert in_networks("::ffff:198.51.100.7", networks)
+    assert in_networks("fe80::1%eth0", networks)
+    assert not in_networks("203.0.113.1", networks)

@@ -1,0 +1,125 @@
+"""The host under the service, asked from another one: what the baseline promises, by trying the opposite."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+from deployed import SETTINGS, Host
+
+UNMEANT_PORT = 9999
+
+
+def opens(deployed: Host, port: int) -> bool:
+    """Whether a connection from this machine, which is another host in another network namespace, is answered."""
+    try:
+        socket.create_connection((deployed.address, port), timeout=3).close()
+    except OSError:
+        return False
+    return True
+
+
+@contextmanager
+def container(deployed: Host, *options: str) -> Iterator[str]:
+    """A container of somebody else's on the host, on Docker's default network."""
+    image = deployed.must("docker inspect --format '{{.Config.Image}}' seawall-cache-1")
+    name = "somebody-elses"
+    server = f"{image} valkey-server --port {UNMEANT_PORT} --protected-mode no"
+    deployed.must(f"docker run --detach --rm --name {name} {' '.join(options)} {server}")
+    try:
+        yield name
+    finally:
+        deployed.must(f"docker rm --force {name}")
+
+
+def test_a_published_port_is_open_only_when_it_is_meant_to_be(deployed: Host) -> None:
+    with container(deployed, f"--publish {UNMEANT_PORT}:{UNMEANT_PORT}"):
+        assert not opens(deployed, UNMEANT_PORT)
+        assert opens(deployed, 443)
+        assert opens(deployed, 80)
+        deployed.must("systemctl stop seawall-firewall.service")
+        try:
+            assert opens(deployed, UNMEANT_PORT), "without the firewall it must be open, or this test proves nothing"
+        finally:
+            deployed.must("systemctl start seawall-firewall.service")
+        assert not opens(deployed, UNMEANT_PORT)
+
+
+def test_containers_cannot_reach_the_host(deployed: Host) -> None:
+    with container(deployed) as name:
+        gateway = deployed.must("docker network inspect bridge --format '{{(index .IPAM.Config 0).Gateway}}'")
+        ask = f"docker exec {name} timeout 3 valkey-cli -h {gateway} -p 22 ping"
+        assert "Protocol error" not in deployed.root(ask)
+        deployed.must("systemctl stop seawall-firewall.service")
+        try:
+            # sshd's greeting is no answer of Valkey's: the connection was made.
+            assert "Protocol error" in deployed.root(f"{ask} 2>&1")
+        finally:
+            deployed.must("systemctl start seawall-firewall.service")
+
+
+def test_ssh_takes_keys_only(deployed: Host) -> None:
+    options = ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes"]
+    command = ["ssh", *options, "-o", "PubkeyAuthentication=no", f"anna@{deployed.address}", "true"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode != 0
+    assert "Permission denied (publickey)" in done.stderr
+    key = ["-i", SETTINGS["ansible_ssh_private_key_file"]]
+    as_root = subprocess.run(
+        ["ssh", *options, *key, f"root@{deployed.address}", "true"], capture_output=True, timeout=30, check=False
+    )
+    assert as_root.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("change", "setting"),
+    [
+        # The world comes by eth0, so this firewall lets nobody in.
+        ('{"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]}', "the firewall"),
+        ('{"host_baseline_sshd_settings": {"DenyUsers": "anna"}}', "sshd"),
+    ],
+    ids=["firewall", "sshd"],
+)
+def test_a_change_that_locks_out_undoes_itself(deployed: Host, change: str, setting: str) -> None:
+    run = deployed.playbook("deploy", "-e", change)
+    assert run.code != 0
+    assert f"The change of {setting}" in run.output
+    assert "is undone" in run.output
+    again = deployed.playbook("deploy")
+    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ('{"host_baseline_sshd_settings": {"NoSuchThing": "yes"}}', "NoSuchThing"),
+        (
+            '{"host_baseline_firewall": {"ssh_port": 2222, "ssh_networks": [], "allowed_tcp": [], "allowed_published": []}}',
+            "would lock you out",
+        ),
+    ],
+    ids=["sshd", "port"],
+)
+def test_what_cannot_work_is_refused_before_anything_changes(deployed: Host, change: str, words: str) -> None:
+    before = deployed.must("systemctl show --property StateChangeTimestamp ssh.service seawall-firewall.service")
+    run = deployed.playbook("deploy", "-e", change)
+    assert run.code != 0
+    assert words in run.output
+    assert deployed.must("systemctl show --property StateChangeTimestamp ssh.service seawall-firewall.service") == before
+    assert deployed.playbook("deploy").recap["failed"] == 0
+
+
+def test_the_engine_is_hardened(deployed: Host) -> None:
+    assert "no-new-privileges" in deployed.must("docker info --format '{{json .SecurityOptions}}'")
+    assert deployed.must("docker info --format '{{.LiveRestoreEnabled}}'") == "true"
+    bridge = deployed.must("docker network inspect bridge --format '{{json .Options}}'")
+    assert '"com.docker.network.bridge.enable_icc":"false"' in bridge
+
+
+def test_kernel_settings_run_and_last(deployed: Host) -> None:
+    for name, value in SETTINGS["host_baseline_sysctl"].items():
+        assert deployed.must(f"sysctl --values {name}") == value
+        assert deployed.must(f"grep --fixed-strings '{name} = {value}' /etc/sysctl.d/zz-seawall.conf")

@@ -1,0 +1,39 @@
+"""The scenario that changes every setting forgets none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+# Where files are on the machine that deploys, and how images are built there: the hosts get theirs from an archive. Supplied
+# certificates are made and refused in tests/stack.
+ELSEWHERE = {
+    *("edge_template_directory", "stack_compose_file", "stack_environment_template"),
+    *("images_build_secrets", "images_contexts", "images_epoch", "images_with_tests"),
+    *("tls_mode", "tls_provided"),
+}
+
+
+def declared() -> dict[str, Any]:
+    """Every setting of every role with its default."""
+    found: dict[str, Any] = {}
+    for spec in ROOT.glob("roles/*/meta/argument_specs.yml"):
+        options = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"].get("options") or {}
+        found |= {name: option.get("default") for name, option in options.items()}
+    return found
+
+
+def test_there_are_settings() -> None:
+    assert len(declared()) > 40
+    assert set(declared()) > ELSEWHERE
+
+
+@pytest.mark.parametrize("name", sorted(set(declared()) - ELSEWHERE))
+def test_the_alternative_scenario_changes(name: str) -> None:
+    settings = yaml.safe_load((ROOT / "molecule/alternative/inventory/group_vars/seawall.yml").read_text(encoding="utf-8"))
+    assert name in settings
+    assert settings[name] != declared()[name]
