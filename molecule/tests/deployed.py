@@ -28,6 +28,8 @@ INVENTORY = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory"
 SETTINGS: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars/seawall.yml").read_text(encoding="utf-8"))
 ROOT = str(SETTINGS.get("seawall_root", "/opt/seawall"))
 DOMAIN = str(SETTINGS["seawall_domain"])
+COMMAND = ["ansible-playbook", "--inventory", str(INVENTORY)]
+ENVIRONMENT = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 PORT = int(SETTINGS.get("edge_listen", {}).get("https_port", 443))
 
 
@@ -105,10 +107,9 @@ class Host:
     def playbook(self, name: str, *options: str) -> Run:
         """Run one of the operator's playbooks against this host."""
         done = subprocess.run(
-            ["ansible-playbook", f"playbooks/{name}.yml", "--inventory", str(INVENTORY), *options],
+            [*COMMAND, f"playbooks/{name}.yml", *options],
             cwd=REPOSITORY,
-            env=os.environ
-            | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"},
+            env=ENVIRONMENT,
             capture_output=True,
             text=True,
             timeout=900,
