@@ -13,9 +13,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/configuration.md"
 HEAD = """# Configuration
 
-Every setting, by role. Set them in the inventory (`inventories/NAME/group_vars/seawall.yml`) or with `-e`.
-A setting that is not listed here is refused by `./seawall check`. A dict in the inventory replaces the default dict,
-so give all of its keys; `./seawall check` names the ones that are missing.
+Every setting, by role. Set them in the inventory that `./seawall init` writes (`inventories/NAME/group_vars/seawall.yml`)
+or with `-e`. A setting that is not listed here is refused by `./seawall check`. A dict in the inventory replaces the
+default dict, so give all of its keys; `./seawall check` names the ones that are missing.
 
 This page is generated: change `roles/*/meta/argument_specs.yml`, then run `.venv/bin/python docs/generate_configuration.py`.
 """

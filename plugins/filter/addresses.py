@@ -5,15 +5,25 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable, Iterable
 
+# The widest private networks: 10.0.0.0/8 and fc00::/7.
+WIDEST = {4: 8, 6: 7}
+
 
 def address_refusals(addresses: Iterable[object]) -> list[str]:
-    """The entries that are no IP address."""
-    return [str(address) for address in addresses if not _parses(ipaddress.ip_address, address)]
+    """The entries that are no IP address; one with a zone (fe80::1%eth0) cannot be published."""
+    return [str(address) for address in addresses if "%" in str(address) or not _parses(ipaddress.ip_address, address)]
 
 
 def network_refusals(networks: Iterable[object]) -> list[str]:
-    """The entries that are no exact network: not an address with a prefix length and no host bits."""
-    return [str(network) for network in networks if not _parses(ipaddress.ip_network, network)]
+    """The entries that are no exact network (an address with a prefix length and no host bits), or hold most of the Internet."""
+    return [str(network) for network in networks if not _parses(_some_network, network)]
+
+
+def _some_network(text: str) -> object:
+    network = ipaddress.ip_network(text)
+    if network.prefixlen < WIDEST[network.version]:
+        raise ValueError("too wide")
+    return network
 
 
 def in_networks(address: str, networks: Iterable[str]) -> bool:

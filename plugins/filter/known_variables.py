@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import yaml
+from ansible.module_utils.common.yaml import yaml_load
 
 
 def known_variables(root: str) -> dict[str, list[str]]:
@@ -15,11 +15,11 @@ def known_variables(root: str) -> dict[str, list[str]]:
     roles = sorted(path.name for path in Path(root, "roles").iterdir() if path.is_dir())
     declared: set[str] = set()
     for spec in Path(root, "roles").glob("*/meta/argument_specs.yml"):
-        for entry in yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"].values():
+        for entry in yaml_load(spec.read_text(encoding="utf-8"))["argument_specs"].values():
             declared.update(entry.get("options", {}))
     sources = [*Path(root, "roles").glob("*/vars/main.yml"), *Path(root, "roles").glob("*/defaults/main.yml")]
     for source in [*sources, *Path(root, "playbooks/group_vars/all").glob("*.yml")]:
-        declared.update(yaml.safe_load(source.read_text(encoding="utf-8")) or {})
+        declared.update(yaml_load(source.read_text(encoding="utf-8")) or {})
     return {"roles": roles, "variables": sorted(declared)}
 
 
@@ -29,6 +29,9 @@ def unknown_variables(names: Iterable[str], known: dict[str, list[str]]) -> list
     declared = set(known["variables"])
     sentences: list[str] = []
     for name in sorted(set(names) - declared):
+        # Ansible's own.
+        if name.startswith("ansible_"):
+            continue
         # A user's own helper, such as vault_secrets_supplied.
         if name.endswith(tuple(f"_{known_name}" for known_name in declared)):
             continue
@@ -40,34 +43,13 @@ def unknown_variables(names: Iterable[str], known: dict[str, list[str]]) -> list
     return sentences
 
 
-def dict_settings(root: str) -> dict[str, list[str]]:
-    """Every setting that is a dict of declared keys, with those keys."""
-    found: dict[str, list[str]] = {}
-    for spec in Path(root, "roles").glob("*/meta/argument_specs.yml"):
-        options = yaml.safe_load(spec.read_text(encoding="utf-8"))["argument_specs"]["main"].get("options") or {}
-        found |= {
-            name: list(option["options"]) for name, option in options.items() if option["type"] == "dict" and "options" in option
-        }
-    return found
-
-
-def missing_keys(values: Mapping[str, Any], declared: Mapping[str, Iterable[str]]) -> list[str]:
-    """One sentence for each dict that was given without all of its keys: Ansible replaces a dict, it does not merge it."""
-    return [
-        f"{name} lacks {', '.join(key for key in keys if key not in values[name])}: a dict in the inventory replaces "
-        f"the default one, so give all of its keys (docs/configuration.md has the defaults)."
-        for name, keys in sorted(declared.items())
-        if isinstance(values[name], Mapping) and set(keys) - set(values[name])
-    ]
+def unknown_settings(names: Iterable[str], root: str) -> list[str]:
+    """The same for the repository at root."""
+    return unknown_variables(names, known_variables(root))
 
 
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
-        return {
-            "known_variables": known_variables,
-            "unknown_variables": unknown_variables,
-            "dict_settings": dict_settings,
-            "missing_keys": missing_keys,
-        }
+        return {"unknown_settings": unknown_settings}

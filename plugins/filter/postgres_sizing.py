@@ -114,7 +114,9 @@ def refusal(name: str, value: object) -> str | None:
     word = normalised(value)
     if not SETTING_NAME.match(name):
         return f"{name!r} is no name of a Postgres setting (lower case letters, digits, underscores)"
-    if "\n" in str(value):
+    if not isinstance(value, str | int | float):
+        return f"{name} is neither text, a number nor a boolean"
+    if "\n" in str(value) or "\r" in str(value):
         return f"{name} holds a line break"
     if name == "max_connections":
         return "max_connections belongs in postgres_connections.max, from which the limits of the roles follow"

@@ -47,7 +47,7 @@ def listening_inodes(table: str, port: int) -> set[str]:
 def free_gibibytes(path: str) -> float:
     """Free space of the file system that path is or will be on, in GiB."""
     while not os.path.exists(path):
-        path = os.path.dirname(path)
+        path = os.path.dirname(path) or "/"
     return round(shutil.disk_usage(path).free / 2**30, 1)
 
 

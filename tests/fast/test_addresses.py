@@ -11,15 +11,26 @@ def test_addresses_pass(text: str) -> None:
     assert address_refusals([text]) == []
 
 
-@pytest.mark.parametrize("text", ["everywhere", "", "203.0.113.300", "203.0.113.7/32", "[::1]", 5.5])
+@pytest.mark.parametrize("text", ["everywhere", "", "203.0.113.300", "203.0.113.7/32", "[::1]", "fe80::1%eth0", 5.5])
 def test_anything_else_is_no_address(text: object) -> None:
     assert address_refusals([text, "::1"]) == [str(text)]
 
 
 @pytest.mark.parametrize(
-    ("text", "refused"), [("198.51.100.0/24", False), ("10.0.0.1/8", True), ("10.0.0.0/33", True), ("lan", True)]
+    ("text", "refused"),
+    [
+        ("198.51.100.0/24", False),
+        ("10.0.0.0/8", False),
+        ("fc00::/7", False),
+        ("10.0.0.1/8", True),
+        ("10.0.0.0/33", True),
+        ("lan", True),
+        ("0.0.0.0/0", True),
+        ("128.0.0.0/1", True),
+        ("::/0", True),
+    ],
 )
-def test_networks_are_exact(text: str, *, refused: bool) -> None:
+def test_networks_are_exact_and_not_everybody(text: str, *, refused: bool) -> None:
     assert network_refusals([text]) == ([text] if refused else [])
 
 

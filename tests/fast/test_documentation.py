@@ -10,7 +10,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/**/*.md"), *ROOT.glob("roles/*/README.md"), ROOT / "app/README.md"])
-VERBS = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"test"}
+VERBS = {path.stem for path in (ROOT / "playbooks").glob("*.yml")} | {"init", "test"}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

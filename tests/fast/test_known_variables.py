@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from known_variables import dict_settings, known_variables, missing_keys, unknown_variables
+from known_variables import known_variables, unknown_variables
 
 ROOT = str(Path(__file__).resolve().parents[2])
 
@@ -42,12 +42,3 @@ def test_an_unknown_name_with_our_prefix_is_refused() -> None:
 )
 def test_other_names_are_left_alone(name: str) -> None:
     assert unknown_variables([name], known_variables(ROOT)) == []
-
-
-def test_a_dict_given_in_part_is_named_with_what_lacks() -> None:
-    declared = dict_settings(ROOT)
-    whole = {name: dict.fromkeys(keys, 1) for name, keys in declared.items()}
-    assert missing_keys(whole, declared) == []
-    del whole["edge_listen"]["https_port"]
-    (sentence,) = missing_keys(whole, declared)
-    assert sentence.startswith("edge_listen lacks https_port")

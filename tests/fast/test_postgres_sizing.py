@@ -90,6 +90,9 @@ def test_the_server_fits_into_its_container(memory: str) -> None:
         ("Fsync", "off"),
         ("work_mem = '1MB'\nfsync", "off"),
         ("work_mem", "1MB'\nfsync = off"),
+        ("work_mem", "1MB'\rfsync = off"),
+        ("work_mem", None),
+        ("shared_preload_libraries", ["auto_explain"]),
     ],
 )
 def test_dangerous_settings_are_refused(name: str, value: object) -> None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from check_run import PROGRAMS, check_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -21,6 +24,7 @@ def test_without_a_word_it_lists_every_playbook_with_its_first_line() -> None:
     for playbook in (ROOT / "playbooks").glob("*.yml"):
         described = playbook.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
         assert f"{playbook.stem:<10} {described}" in done.stdout
+    assert "init       Write the inventory of a remote host" in done.stdout
 
 
 @pytest.mark.parametrize("verb", ["dance", "../deploy", "deploy.yml", "", "Deploy"])
@@ -56,3 +60,100 @@ def test_the_first_password_is_shown_on_a_terminal_only_and_once(tmp_path: Path,
     assert ("not-a-real-one" in done.stdout) == terminal
     assert file.exists() != terminal
     assert "first-sign-in-somewhere" in done.stdout or terminal
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What init needs of a checkout: neither an environment nor a playbook."""
+    shutil.copy(ROOT / "seawall", tmp_path)
+    shutil.copytree(ROOT / "inventories/example", tmp_path / "inventories/example")
+    return tmp_path
+
+
+def init(checkout: Path, name: str = "ours", **options: str) -> subprocess.CompletedProcess[str]:
+    given = {"host": "203.0.113.10", "domain": "api.ours.example"} | options
+    return seawall(checkout, "init", name, *(word for option, value in given.items() for word in (f"--{option}", value)))
+
+
+def settings_of(inventory: Path) -> dict[str, dict[str, object]]:
+    """Every host's settings, as Ansible reads them."""
+    command = [str(PROGRAMS / "ansible-inventory"), "--inventory", str(inventory), "--list"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    found: dict[str, dict[str, object]] = json.loads(done.stdout)["_meta"]["hostvars"]
+    return found
+
+
+def test_init_writes_an_inventory_that_the_check_accepts(checkout: Path) -> None:
+    done = init(checkout, user="deploy")
+    assert done.returncode == 0, done.stderr
+    assert "./seawall check -i inventories/ours\n  ./seawall deploy -i inventories/ours\n" in done.stdout
+    inventory = checkout / "inventories/ours"
+    (host,) = settings_of(inventory).values()
+    assert host["ansible_host"] == "203.0.113.10"
+    assert host["ansible_user"] == "deploy"
+    assert host["seawall_domain"] == "api.ours.example"
+    here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    (verdict,) = check_hosts(inventory, "--extra-vars", json.dumps(here)).values()
+    # Whether this machine is a fit host is not the question here.
+    here_only = {"Check the host", "Check the settings against the host"}
+    assert {task for task, _ in verdict.refused_by} <= here_only, verdict.messages
+    assert verdict.last_task in here_only
+
+
+def test_init_changes_three_values_and_keeps_every_comment(checkout: Path) -> None:
+    init(checkout, user="deploy")
+    for path in ("hosts.yml", "group_vars/seawall.yml"):
+        example = (checkout / "inventories/example" / path).read_text(encoding="utf-8")
+        expected = example.replace("inventories/NAME", "inventories/ours").replace("api.example.com", "api.ours.example")
+        expected = expected.replace("# ansible_host: 203.0.113.10", 'ansible_host: "203.0.113.10"')
+        expected = expected.replace("ansible_user: admin", 'ansible_user: "deploy"')
+        assert (checkout / "inventories/ours" / path).read_text(encoding="utf-8") == expected
+
+
+def test_without_a_user_ssh_decides(checkout: Path) -> None:
+    assert init(checkout, host="2001:db8::1").returncode == 0
+    (host,) = settings_of(checkout / "inventories/ours").values()
+    assert host["ansible_host"] == "2001:db8::1"
+    assert "ansible_user" not in host
+
+
+def test_init_leaves_an_inventory_that_is_there_alone(checkout: Path) -> None:
+    init(checkout)
+    before = (checkout / "inventories/ours/hosts.yml").read_bytes()
+    done = init(checkout, host="203.0.113.99")
+    assert done.returncode != 0
+    assert "inventories/ours exists" in done.stderr
+    assert (checkout / "inventories/ours/hosts.yml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "type: ./seawall init NAME --host ADDRESS --domain NAME"),
+        (["ours"], "needs a name, a host and a domain; type: ./seawall init"),
+        (["ours", "--host"], "--host needs a value; type:"),
+        (["ours", "theirs", "--host", "a", "--domain", "a.example"], "'theirs' is a second; type:"),
+        (["ours", "--hots", "a"], "'--hots' is no option of init; type:"),
+        (["../ours", "--host", "a", "--domain", "a.example"], "use letters, digits"),
+        (["our s", "--host", "a", "--domain", "a.example"], "use letters, digits"),
+        (["a\nb", "--host", "a", "--domain", "a.example"], "use letters, digits"),
+        (["ours", "--host", "203.0.113.300", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "203.0.113", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "203.0.113.7.", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "1:2:3", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "web 1", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "web/1&", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "a", "--domain", "203.0.113.10"], "--domain api.example.com"),
+        (["ours", "--host", "a", "--domain", "example"], "--domain api.example.com"),
+        (["ours", "--host", "a", "--domain", "API.example.com"], "--domain api.example.com"),
+        (["ours", "--host", "a", "--domain", "a.example\nb.example"], "--domain api.example.com"),
+        (["ours", "--host", "a", "--domain", f"{'a.' * 130}example"], "--domain api.example.com"),
+        (["ours", "--host", "a", "--domain", "a.example", "--user", "a b"], "--user admin"),
+        (["ours", "--host", "a", "--domain", "a.example", "--user", '"'], "--user admin"),
+    ],
+)
+def test_init_says_what_to_type_instead(checkout: Path, arguments: list[str], words: str) -> None:
+    done = seawall(checkout, "init", *arguments)
+    assert done.returncode != 0
+    assert words in done.stderr
+    assert [path.name for path in (checkout / "inventories").iterdir()] == ["example"]
