@@ -35,6 +35,7 @@ from installation import (
     running,
     seawall,
 )
+from process_tree import descendants
 
 pytestmark = pytest.mark.usefixtures("stack")
 SERVICE = re.compile(r"(api|auth)-(blue|green)")
@@ -242,20 +243,6 @@ def test_failed_migration_stops_before_the_release(checkout: Path, session: dict
     assert ask("/api/v1/documents", headers=session).status == 200
     assert succeeds(seawall("deploy")).recap["failed"] == 0
     assert running() == before
-
-
-def descendants(process: int) -> list[int]:
-    """A process and everything below it; Ansible's workers are in sessions of their own."""
-    children: dict[int, list[int]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            after_name = path.read_text(encoding="utf-8").rpartition(")")[2].split()
-            children.setdefault(int(after_name[1]), []).append(int(path.parent.name))
-    found, waiting = [], [process]
-    while waiting:
-        found.append(waiting.pop())
-        waiting += children.get(found[-1], [])
-    return found
 
 
 def deploy_and_kill_in(task: str, checkout: Path) -> None:
