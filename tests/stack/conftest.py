@@ -8,6 +8,7 @@ from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import neighbour
 import pytest
 from installation import PROJECT, ROOT, Answer, Run, ask, containers, copy_checkout, docker, seawall
 
@@ -59,7 +60,16 @@ def first_deploy() -> Stack:
 
 
 @pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
+def neighbour_before() -> Iterator[neighbour.State]:
+    """A deployed stack beside the tests, as it was before they began."""
+    try:
+        yield neighbour.deploy()
+    finally:
+        neighbour.remove()
+
+
+@pytest.fixture(scope="session")
+def stack(neighbour_before: neighbour.State) -> Iterator[Stack]:
     """Deploy once; on the way out, however that is taken, remove containers, volumes, networks and files."""
     remove_installation()
     try:
@@ -68,6 +78,8 @@ def stack() -> Iterator[Stack]:
         yield deployed
     finally:
         remove_installation()
+        changed = neighbour.describe(neighbour_before)
+    assert changed == "", f"the tests touched the stack deployed beside them: {changed}"
     if of_changed_checkouts := own_images() - images:
         docker("image", "rm", *of_changed_checkouts)
     assert containers() == {}

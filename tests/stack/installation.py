@@ -76,9 +76,9 @@ class Run:
     recap: dict[str, int] = field(default_factory=dict)
 
 
-def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: bool = True) -> Run:
+def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: Path | None = SETTINGS) -> Run:
     """Run ./seawall in a checkout against the test installation, without a terminal."""
-    extra = ["-e", f"@{SETTINGS}"] if settings else []
+    extra = ["-e", f"@{settings}"] if settings else []
     environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     done = subprocess.run(
         ["./seawall", *arguments[:1], *extra, *arguments[1:]],
@@ -103,17 +103,17 @@ def docker(*arguments: str, check: bool = True) -> str:
     return done.stdout.strip()
 
 
-def containers() -> dict[str, dict[str, Any]]:
-    """Every lasting container of the installation: service name -> docker inspect."""
-    label = f"label=com.docker.compose.project={PROJECT}"
+def containers(project: str = PROJECT) -> dict[str, dict[str, Any]]:
+    """Every lasting container of an installation: service name -> docker inspect."""
+    label = f"label=com.docker.compose.project={project}"
     ids = docker("ps", "--all", "--quiet", "--filter", label, "--filter", "label=com.docker.compose.oneoff=False").split()
     found = json.loads(docker("inspect", *ids)) if ids else []
     return {entry["Config"]["Labels"]["com.docker.compose.service"]: entry for entry in found}
 
 
-def running() -> dict[str, tuple[str, str]]:
+def running(project: str = PROJECT) -> dict[str, tuple[str, str]]:
     """Running containers: service -> (id, started at). Two equal answers mean that nothing was restarted between."""
-    found = containers().items()
+    found = containers(project).items()
     return {name: (entry["Id"], entry["State"]["StartedAt"]) for name, entry in found if entry["State"]["Running"]}
 
 

@@ -118,7 +118,7 @@ def test_certificate_that_is_not_valid_today(tmp_path: Path, first_day: int, las
     ],
 )
 def test_wrong_commands_say_so(arguments: list[str], words: str) -> None:
-    run = seawall(*arguments, settings=False)
+    run = seawall(*arguments, settings=None)
     assert run.code != 0
     assert words in run.output
 
@@ -160,6 +160,6 @@ def test_what_an_inventory_says_about_all_hosts_counts(tmp_path: Path) -> None:
     inventory = tmp_path / "inventory"
     shutil.copytree(REPOSITORY / "inventories/local", inventory)
     (inventory / "group_vars/all.yml").write_text("---\nseawall_project: Not A Name\n", encoding="utf-8")
-    run = seawall("check", "-i", str(inventory), settings=False)
+    run = seawall("check", "-i", str(inventory), settings=None)
     assert run.code != 0
     assert "Not A Name" in run.output

@@ -1,0 +1,142 @@
+"""A deployed stack beside the tests: it went through a power cut before they began, and they must not touch it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import ssl
+import subprocess
+import time
+import urllib.error
+import urllib.request
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from installation import HTTPS_PORT, PROJECT, REPOSITORY, containers, docker, running, seawall
+from process_tree import descendants
+
+SETTINGS = Path(__file__).with_name("neighbour.yml")
+NEIGHBOUR = "seawall-neighbour"
+ROOT = Path("/opt/seawall-neighbour")
+HEALTH = "https://localhost:28443/healthz"
+# Set by tests/run when no engine ran before: only then is it ours to stop.
+ENGINE_IS_OURS = os.environ.get("SEAWALL_TEST_ENGINE_IS_OURS") == "yes"
+
+
+@dataclass(frozen=True)
+class State:
+    """What the tests could have touched."""
+
+    containers: dict[str, tuple[str, str]]
+    volumes: list[str]
+    networks: list[str]
+    files: dict[str, tuple[int, int, int, str]]
+
+
+def state() -> State:
+    """The neighbour as it is: ids and starts of containers, volumes, networks, and owner, mode and content of each file."""
+    label = f"label=com.docker.compose.project={NEIGHBOUR}"
+    files = {}
+    for path in sorted(ROOT.rglob("*")):
+        status = path.lstat()
+        regular = path.is_file() and not path.is_symlink()
+        content = hashlib.sha256(path.read_bytes()).hexdigest() if regular else str(path.readlink()) if path.is_symlink() else ""
+        files[str(path)] = (status.st_mode, status.st_uid, status.st_gid, content)
+    return State(
+        running(NEIGHBOUR),
+        docker("volume", "ls", "--quiet", "--filter", label).split(),
+        docker("network", "ls", "--quiet", "--filter", label).split(),
+        files,
+    )
+
+
+def playbook(name: str) -> None:
+    command = ["ansible-playbook", f"tests/{name}.yml"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=600, check=False)
+    assert done.returncode == 0, done.stdout[-3000:]
+
+
+def remove() -> None:
+    (ROOT / "first-sign-in").unlink(missing_ok=True)
+    seawall("teardown", "-e", f"confirm={NEIGHBOUR}", "-e", "delete_data=true", settings=SETTINGS)
+
+
+def answers() -> bool:
+    context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))
+    with suppress(OSError, urllib.error.URLError), urllib.request.urlopen(HEALTH, timeout=5, context=context) as answer:
+        return bool(answer.status == 200)
+    return False
+
+
+def wait_until_it_answers() -> None:
+    deadline = time.monotonic() + 120
+    while not answers():
+        assert time.monotonic() < deadline, {name: entry["State"] for name, entry in containers(NEIGHBOUR).items()}
+        time.sleep(1)
+
+
+def leave_an_old_container() -> None:
+    """What a killed run of an older state may have left: a container of the tests' own project, on their port."""
+    image = containers(NEIGHBOUR)["cache"]["Config"]["Image"]
+    labels = {"project": PROJECT, "service": "edge", "oneoff": "False", "container-number": "1", "config-hash": "old"}
+    options = [f"--label=com.docker.compose.{name}={value}" for name, value in labels.items()]
+    options += ["--detach", "--restart=unless-stopped", f"--name={PROJECT}-edge-1", f"--publish=127.0.0.1:{HTTPS_PORT}:9999"]
+    docker("run", *options, image, "valkey-server", "--port", "9999", "--protected-mode", "no", "--save", "")
+
+
+def cut_the_power() -> None:
+    """End the containers and the engine as a machine that goes down does, and start the engine again."""
+    ids = [entry["Id"] for project in (NEIGHBOUR, PROJECT) for entry in containers(project).values() if entry["State"]["Running"]]
+    playbook("stop_engine")
+    # live-restore keeps containers running without an engine.
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_text(encoding="utf-8", errors="replace").split("\0")
+            if "containerd-shim" in words[0] and set(words) & set(ids):
+                for victim in descendants(int(path.parent.name)):
+                    with suppress(ProcessLookupError):
+                        os.kill(victim, signal.SIGKILL)
+    playbook("start_engine")
+
+
+def deploy() -> State:
+    """Deploy the neighbour, let the engine bring it and an old container back after a power cut, and note how it is."""
+    playbook("start_engine")
+    remove()
+    docker("rm", "--force", f"{PROJECT}-edge-1", check=False)
+    run = seawall("deploy", settings=SETTINGS)
+    if run.code != 0:
+        pytest.exit(f"the neighbour's deploy failed:\n{run.output[-20000:]}", returncode=1)
+    leave_an_old_container()
+    before = running(NEIGHBOUR)
+    if ENGINE_IS_OURS:
+        cut_the_power()
+        wait_until_it_answers()
+        came_back = running(NEIGHBOUR)
+        assert {name: came_back[name][0] for name in before} == {name: before[name][0] for name in before}
+        assert all(came_back[name][1] != before[name][1] for name in before), "nothing was restarted, so this proves nothing"
+        assert set(running(PROJECT)) == {"edge"}
+    return settled()
+
+
+def settled() -> State:
+    """The state once no container starts anew any more: until the database answers, the service may end and come back."""
+    found = state()
+    while True:
+        time.sleep(5)
+        again = state()
+        if again == found and answers():
+            return found
+        found = again
+
+
+def describe(before: State) -> str:
+    """What differs from an earlier state, in JSON; empty when nothing does."""
+    after = state()
+    if after == before:
+        return ""
+    return json.dumps({"before": vars(before), "after": vars(after)}, indent=1)
