@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: seawall_host_probe
-short_description: Distribution, init system, memory, disk and port owners of a host
+short_description: Distribution, init system, memory, disk, address and port owners of a host
 description:
   - One run where narrow fact gathering plus a port listing would take three, and no fact is gathered that is not used.
 options:
@@ -13,6 +13,7 @@ options:
     type: list
     elements: path
     required: true
+  address: {description: Address that ports will be published on., type: str, required: true}
   ports: {description: TCP ports that will be published., type: list, elements: int, required: true}
   project: {description: Compose project whose own published ports do not count as taken., type: str, required: true}
 """
@@ -20,6 +21,7 @@ options:
 import glob
 import os
 import shutil
+import socket
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -42,6 +44,16 @@ def listening_inodes(table: str, port: int) -> set[str]:
     """Socket inodes that listen on a port, from the text of /proc/net/tcp or tcp6."""
     rows = (line.split() for line in table.splitlines()[1:])
     return {row[9] for row in rows if row[3] == LISTEN and int(row[1].rsplit(":", 1)[1], 16) == port}
+
+
+def can_bind(address: str) -> bool:
+    """Whether the host lets a program listen on an address, on whatever port; settings of the kernel have a say in that."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as opened:
+            opened.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def free_gibibytes(path: str) -> float:
@@ -77,6 +89,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "paths": {"type": "list", "elements": "path", "required": True},
+            "address": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "int", "required": True},
             "project": {"type": "str", "required": True},
         },
@@ -102,6 +115,7 @@ def main() -> None:
         "cpus": os.cpu_count() or 1,
         "memory_mib": memory_mebibytes(read("/proc/meminfo")),
         "free_gib": {path: free_gibibytes(path) for path in module.params["paths"]},
+        "has_address": can_bind(module.params["address"]),
         "taken_ports": taken,
         "is_root": os.geteuid() == 0,
         "systemd": os.path.isdir("/run/systemd/system"),

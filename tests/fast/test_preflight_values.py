@@ -93,7 +93,7 @@ GOOD: dict[str, Settings] = {
         "vault_secrets_supplied": 1,
         "my_company": "x",
         "postgresql_version": 17,
-        **listening(bind_address="::1"),
+        **listening(bind_address="127.0.0.2"),
         **provided("good.pem", "good.key"),
         **changed("edge_headers", console_policy="default-src 'self' https://cdn.example.com; img-src *"),
     },
@@ -523,6 +523,14 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "more memory than there is": (
             changed("postgres_resources", memory="99999g"),
             ["102398976 MiB of memory", "postgres_resources"],
+        ),
+        "address of another host": (
+            listening(bind_address="192.0.2.1"),
+            ["edge_listen.bind_address is 192.0.2.1", "does not have", "0.0.0.0"],
+        ),
+        "address of another host, of IPv6": (
+            listening(bind_address="2001:db8::1"),
+            ["edge_listen.bind_address is 2001:db8::1", "does not have", "0.0.0.0"],
         ),
         "taken port": (listening(https_port="{{ test_taken_port }}"), ["is taken by", "edge_listen"]),
     },

@@ -6,8 +6,9 @@ import os
 import socket
 from pathlib import Path
 
+import pytest
 from module_run import module_run
-from seawall_host_probe import free_gibibytes, memory_mebibytes, parse_os_release
+from seawall_host_probe import can_bind, free_gibibytes, memory_mebibytes, parse_os_release
 
 
 def test_os_release() -> None:
@@ -23,10 +24,21 @@ def test_disk_of_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
     assert free_gibibytes(str(tmp_path / "a/b/c")) == free_gibibytes(str(tmp_path))
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.0.0.2"])
+def test_an_address_of_the_host(address: str) -> None:
+    assert can_bind(address)
+
+
+# Of the networks that are for documentation, and no address at all.
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "nowhere"])
+def test_an_address_of_another_host(address: str) -> None:
+    assert not can_bind(address)
+
+
 def test_a_listening_port_is_named_with_its_program() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        arguments = {"paths": ["/"], "ports": [port], "project": "seawall-none"}
+        arguments = {"paths": ["/"], "address": "127.0.0.1", "ports": [port], "project": "seawall-none"}
         answer = module_run("seawall_host_probe", arguments=arguments)
         assert f"(pid {os.getpid()})" in answer["taken_ports"][str(port)]
     answer = module_run("seawall_host_probe", arguments=arguments)

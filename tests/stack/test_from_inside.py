@@ -70,6 +70,13 @@ def test_processes_have_no_privilege(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SERVICES)
+def test_processes_dump_no_core(name: str) -> None:
+    for process in processes(name):
+        limits = Path(f"/proc/{process}/limits").read_text(encoding="utf-8").splitlines()
+        assert [line.split()[4:6] for line in limits if line.startswith("Max core file size")] == [["0", "0"]]
+
+
+@pytest.mark.parametrize("name", SERVICES)
 def test_root_file_system_cannot_be_written(name: str) -> None:
     """By nobody, root included, who owns it: the service's own user could not write there anyway."""
     container = containers()[in_charge(name)]["Id"]
@@ -201,6 +208,8 @@ def test_every_service_and_job_is_confined_and_told_no_secret() -> None:
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges=true"], name
+        # Compose leaves zeroes out.
+        assert not any(service["ulimits"]["core"].values()), name
         assert not {"cap_add", "privileged", "devices", "pid", "ipc", "network_mode"} & set(service), name
         assert int(service["user"].partition(":")[0]) > 0, name
         assert "docker.sock" not in json.dumps(service), name
