@@ -27,7 +27,8 @@ REPOSITORY = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory"
 SETTINGS: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars/seawall.yml").read_text(encoding="utf-8"))
 ROOT = str(SETTINGS.get("seawall_root", "/opt/seawall"))
-DOMAIN = str(SETTINGS["seawall_domain"])
+DOMAIN = str(SETTINGS.get("seawall_domain", ""))
+CONVERGE = f"{os.environ['MOLECULE_SCENARIO_DIRECTORY']}/converge.yml"
 COMMAND = ["ansible-playbook", "--inventory", str(INVENTORY)]
 ENVIRONMENT = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 PORT = int(SETTINGS.get("edge_listen", {}).get("https_port", 443))
@@ -57,6 +58,20 @@ class Host:
     def must(self, command: str) -> str:
         with self.shell.sudo():
             return str(self.shell.check_output(command)).strip()
+
+    @property
+    def name(self) -> str:
+        return str(self.shell.backend.get_hostname())
+
+    @property
+    def instance(self) -> str:
+        """The container that the host is."""
+        labels = {"project": f"seawall-molecule-{os.environ['MOLECULE_SCENARIO_NAME']}", "service": self.name}
+        filters = [word for key, value in labels.items() for word in ("--filter", f"label=com.docker.compose.{key}={value}")]
+        (found,) = subprocess.run(
+            ["docker", "ps", "--quiet", *filters], capture_output=True, text=True, check=True
+        ).stdout.split()
+        return found
 
     @cached_property
     def address(self) -> str:
@@ -106,8 +121,15 @@ class Host:
 
     def playbook(self, name: str, *options: str) -> Run:
         """Run one of the operator's playbooks against this host."""
+        return self.run(f"playbooks/{name}.yml", *options)
+
+    def converge(self, *options: str) -> Run:
+        """Run the playbook of the scenario of a single role against this host."""
+        return self.run(CONVERGE, *options)
+
+    def run(self, playbook: str, *options: str) -> Run:
         done = subprocess.run(
-            [*COMMAND, f"playbooks/{name}.yml", *options],
+            [*COMMAND, "--limit", self.name, playbook, *options],
             cwd=REPOSITORY,
             env=ENVIRONMENT,
             capture_output=True,

@@ -1,0 +1,251 @@
+"""Each part of the baseline by what it does, on a host with nothing else; an attacker's side is the scenario's other host."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import pytest
+import testinfra
+from deployed import COMMAND, CONVERGE, ENVIRONMENT, INVENTORY, REPOSITORY, SETTINGS, Host
+from process_tree import descendants
+
+UNMEANT_PORT = 9999
+# A minute is what it is in earnest; the test need not wait as long.
+GUARD_SECONDS = 25
+SSH = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", "-i", SETTINGS["ansible_ssh_private_key_file"]]
+SSH += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
+
+
+@pytest.fixture(scope="module")
+def neighbour(deployed: Host) -> Host:
+    """The other host, in a network namespace of its own."""
+    (other,) = {"debian-12", "debian-13"} - {deployed.name}
+    return Host(testinfra.get_host(f"ansible://{other}?ansible_inventory={INVENTORY}"))
+
+
+def ssh(deployed: Host, *words: str, user: str = "deploy") -> subprocess.CompletedProcess[str]:
+    """A new connection, by nobody else's."""
+    command = [*SSH, f"{user}@{deployed.address}", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def opens(client: Host, address: str, port: int) -> bool:
+    """Whether a connection from a host to an address is answered; a refusal is an answer that no firewall has dropped."""
+    code = f"import socket; socket.create_connection(('{address}', {port}), timeout=3).close()"
+    return bool(client.shell.run("python3 -c %s", code).rc == 0)
+
+
+@contextmanager
+def listening(deployed: Host) -> Iterator[None]:
+    """A service that listens where nobody meant it to, on every address."""
+    deployed.must(f"systemd-run --quiet --unit=unmeant python3 -m http.server {UNMEANT_PORT} --bind ::")
+    try:
+        deadline = time.monotonic() + 20
+        while str(UNMEANT_PORT) not in deployed.root("ss --listening --tcp --numeric") and time.monotonic() < deadline:
+            time.sleep(0.2)
+        yield
+    finally:
+        deployed.must("systemctl stop unmeant.service")
+
+
+def revision(deployed: Host) -> str:
+    """The hash that the loaded firewall carries."""
+    table = json.loads(deployed.must("nft --json list table inet seawall"))["nftables"]
+    return next(str(entry["table"].get("comment")) for entry in table if "table" in entry)
+
+
+def test_a_second_run_and_a_check_have_nothing_to_do(deployed: Host) -> None:
+    for options in ([], ["--check", "--diff"]):
+        run = deployed.converge(*options)
+        assert (run.code, run.recap["changed"]) == (0, 0), run.output[-3000:]
+    assert deployed.root("systemctl --failed --no-legend") == ""
+
+
+def test_an_unmeant_port_is_dropped_over_ipv4_and_ipv6(deployed: Host, neighbour: Host) -> None:
+    for number, host in enumerate((deployed, neighbour), start=1):
+        host.must("sysctl --quiet --write net.ipv6.conf.eth0.disable_ipv6=0")
+        host.must(f"ip -6 address replace fd00:5ea::{number}/64 dev eth0 nodad")
+    addresses = [deployed.address, "fd00:5ea::1"]
+    with listening(deployed):
+        assert [opens(neighbour, address, UNMEANT_PORT) for address in addresses] == [False, False]
+        assert [opens(neighbour, address, 22) for address in addresses] == [True, True]
+        deployed.must("systemctl stop seawall-firewall.service")
+        try:
+            without = [opens(neighbour, address, UNMEANT_PORT) for address in addresses]
+        finally:
+            deployed.must("systemctl start seawall-firewall.service")
+        assert without == [True, True], "without the firewall it must be open, or this test proves nothing"
+        assert [opens(neighbour, address, UNMEANT_PORT) for address in addresses] == [False, False]
+
+
+def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:
+    assert ssh(deployed, "true").returncode == 0
+    forwarded = subprocess.run(
+        [*SSH, "-o", "LogLevel=INFO", "-W", "127.0.0.1:22", f"deploy@{deployed.address}"],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=30,
+        check=False,
+    )
+    assert "SSH-2.0" not in forwarded.stdout
+    assert "administratively prohibited" in forwarded.stderr
+    deployed.must("install -D -m 0600 /home/anna/.ssh/authorized_keys /root/.ssh/authorized_keys")
+    try:
+        assert "Permission denied" in ssh(deployed, "true", user="root").stderr
+    finally:
+        deployed.must("rm -r /root/.ssh")
+
+
+def test_the_deploy_user_may_become_root_and_nobody_else(deployed: Host) -> None:
+    assert ssh(deployed, "sudo", "-n", "id", "-un").stdout == "root\n"
+    for other in (["-u", "anna"], ["-g", "anna"], ["-u", "root", "-g", "shadow"]):
+        refused = ssh(deployed, "sudo", "-n", *other, "id", "-un")
+        assert (refused.returncode == 0, refused.stdout) == (False, ""), other
+    # Without sudo it is a user like any other, and no password opens it.
+    assert ssh(deployed, "id", "-Gn").stdout == "deploy\n"
+    assert ssh(deployed, "cat", "/etc/shadow").returncode != 0
+    assert deployed.must("getent shadow deploy").split(":")[1] == "*"
+
+
+def complaints(deployed: Host) -> list[str]:
+    """What systemd and its daemons say about files that they do not understand, since they were made to read them again."""
+    since = deployed.must("date +%s")
+    deployed.must("systemctl daemon-reexec")
+    deployed.must("systemctl restart systemd-journald.service")
+    deployed.must("journalctl --sync")
+    said = deployed.must(f"journalctl --no-pager --output cat --since @{since}")
+    return [line for line in said.splitlines() if "Unknown " in line or "Failed to parse" in line or "ignoring" in line]
+
+
+def test_systemd_and_journald_understand_their_settings(deployed: Host) -> None:
+    assert complaints(deployed) == []
+    assert "max 80.0M" in deployed.must("journalctl --boot --unit systemd-journald.service --output cat").replace("80M", "80.0M")
+    for directory, section in (("journald.conf.d", "Journal"), ("system.conf.d", "Manager")):
+        odd = f"/etc/systemd/{directory}/odd.conf"
+        deployed.must(f"printf '%s\\n' [{section}] NoSuchThing=1 >{odd}")
+        try:
+            assert [line for line in complaints(deployed) if "NoSuchThing" in line], "else nobody would have complained above"
+        finally:
+            deployed.must(f"rm {odd}")
+    deployed.must("systemctl daemon-reexec")
+
+
+def test_timesyncd_asks_the_servers_that_were_set(deployed: Host) -> None:
+    """In a container its unit refuses to start; here it may, without the capability that would set a clock."""
+    drop_in = "/run/systemd/system/systemd-timesyncd.service.d"
+    lines = "[Unit] ConditionVirtualization= ConditionCapability= [Service] CapabilityBoundingSet= AmbientCapabilities="
+    deployed.must(f"mkdir -p {drop_in}")
+    deployed.must(f"printf '%s\\n' {lines} >{drop_in}/test.conf")
+    try:
+        deployed.must("systemctl daemon-reload")
+        deployed.must("systemctl restart systemd-timesyncd.service")
+        shown = deployed.must("timedatectl show-timesync --property SystemNTPServers --value")
+        assert shown.split() == SETTINGS["host_baseline_time_sync"]["servers"]
+    finally:
+        deployed.root("systemctl stop systemd-timesyncd.service")
+        deployed.must(f"rm -r {drop_in}")
+        deployed.must("systemctl daemon-reload")
+
+
+def test_unattended_upgrades_take_security_updates_alone(deployed: Host) -> None:
+    said = deployed.must("unattended-upgrade --dry-run --debug 2>&1")
+    release = {"debian-12": "bookworm", "debian-13": "trixie"}[deployed.name]
+    (allowed,) = {line.partition(": ")[2] for line in said.splitlines() if "Allowed origins are" in line}
+    first, *others = allowed.split(", ")
+    assert first == f"origin=Debian,codename={release}-security,label=Debian-Security"
+    assert all(other.startswith("origin=Ubuntu") for other in others), allowed
+    settings = deployed.must("apt-config dump Unattended-Upgrade")
+    assert 'Unattended-Upgrade::Automatic-Reboot "true";' in settings
+    assert 'Unattended-Upgrade::Automatic-Reboot-Time "03:21";' in settings
+    assert deployed.must("systemctl is-active apt-daily.timer apt-daily-upgrade.timer").split() == ["active"] * 2
+
+
+def test_a_crash_leaves_no_core_dump(deployed: Host) -> None:
+    if deployed.must("cat /proc/sys/kernel/core_pattern") != "core":
+        pytest.skip("the machine under the containers hands core dumps to a program of its own")
+    run = "systemd-run --quiet --wait --collect --property WorkingDirectory=/var/tmp/cores"
+    crash = "sh -c 'kill -SEGV $$'"
+    deployed.must("mkdir -p /var/tmp/cores")
+    try:
+        deployed.root(f"{run} {crash}")
+        assert deployed.must("ls /var/tmp/cores") == ""
+        deployed.root(f"{run} --property LimitCORE=infinity {crash}")
+        assert deployed.must("ls /var/tmp/cores").startswith("core"), "else nothing is ever dumped here"
+    finally:
+        deployed.must("rm -r /var/tmp/cores")
+    # Of those who sign in; the limit is a hard one.
+    assert ssh(deployed, "ulimit", "-Hc").stdout == "0\n"
+
+
+def kill_once_changed(deployed: Host, change: str) -> None:
+    """A run that dies when the change is made and not yet proved."""
+    options = ["--limit", deployed.name, CONVERGE, "-e", change, "-e", f'{{"host_baseline_guard_seconds": {GUARD_SECONDS}}}']
+    with subprocess.Popen([*COMMAND, *options], cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout
+        said = []
+        for line in run.stdout:
+            said.append(line)
+            if "Come in again by a fresh connection" in line:
+                for victim in descendants(run.pid):
+                    with suppress(ProcessLookupError):
+                        os.kill(victim, signal.SIGKILL)
+                return
+    raise AssertionError("the run ended before the change: " + "".join(said)[-3000:])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # The world comes by eth0, so this firewall lets nobody in.
+        '{"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]}',
+        '{"host_baseline_sshd_settings": {"AllowUsers": "nobody-of-this-name"}}',
+    ],
+    ids=["firewall", "sshd"],
+)
+def test_a_killed_run_that_locked_out_is_undone_by_the_host_itself(deployed: Host, change: str) -> None:
+    before = revision(deployed), deployed.must("cat /etc/ssh/sshd_config.d/00-seawall.conf")
+    kill_once_changed(deployed, change)
+    assert ssh(deployed, "true").returncode != 0, "it must be locked out, or this test proves nothing"
+    deadline = time.monotonic() + GUARD_SECONDS + 20
+    while ssh(deployed, "true").returncode != 0:
+        assert time.monotonic() < deadline, "SSH did not come back"
+        time.sleep(2)
+    assert (revision(deployed), deployed.must("cat /etc/ssh/sshd_config.d/00-seawall.conf")) == before
+    # The candidate is all that the killed run has left.
+    again = deployed.converge()
+    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
+
+
+def test_a_reboot_brings_the_firewall_and_sshd_back(deployed: Host, neighbour: Host) -> None:
+    before = revision(deployed), deployed.must("sshd -T")
+    booted = deployed.must("systemctl show --property UserspaceTimestampMonotonic --value")
+    subprocess.run(["docker", "restart", "--time", "120", deployed.instance], capture_output=True, check=True, timeout=300)
+    deadline = time.monotonic() + 90
+    while ssh(deployed, "true").returncode != 0 and time.monotonic() < deadline:
+        time.sleep(1)
+    assert deployed.must("systemctl is-system-running --wait") == "running"
+    assert deployed.must("systemctl show --property UserspaceTimestampMonotonic --value") != booted
+    assert (revision(deployed), deployed.must("sshd -T")) == before
+    with listening(deployed):
+        assert not opens(neighbour, deployed.address, UNMEANT_PORT)
+        assert opens(neighbour, deployed.address, 22)
+    run = deployed.converge()
+    assert (run.code, run.recap["changed"]) == (0, 0), run.output[-3000:]
+
+
+def test_auditd_is_refused_where_the_kernel_lets_nobody_audit(deployed: Host) -> None:
+    """Last, as it installs a package: no container may audit, so what can be seen here is that nothing half-done stays."""
+    parts = dict.fromkeys(["auditd"], True) | dict.fromkeys(
+        ["firewall", "sshd", "sysctl", "unattended_upgrades", "time_sync", "journald", "core_dumps", "deploy_user"], False
+    )
+    run = deployed.converge("-e", json.dumps({"host_baseline_parts": parts}))
+    assert run.code != 0
+    assert "set host_baseline_parts.auditd to false" in run.output
+    assert deployed.root("ls /etc/audit/rules.d/60-seawall.rules") == ""
