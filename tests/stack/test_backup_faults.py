@@ -54,6 +54,9 @@ class Backups:
             "PGUSER": "seawall_backup",
             "BACKUP_PASSWORD_FILE": "/run/secrets/db_backup_password",
             "BACKUP_DIRECTORY": "/backups",
+            "BACKUP_KEEP_DAILY": "7",
+            "BACKUP_KEEP_WEEKLY": "4",
+            "BACKUP_KEEP_MONTHLY": "6",
             "BACKUP_IMAGE": self.image,
         }
         arguments = ["docker", "run", "--rm", "--init", f"--network={PROJECT}_data", "--read-only", "--cap-drop=ALL"]

@@ -14,6 +14,7 @@ import psycopg
 from seawall_backup import sets
 from seawall_backup.errors import BackupError
 from seawall_backup.manifest import Manifest
+from seawall_backup.retention import Retention
 from seawall_backup.run import Settings, back_up
 
 USAGE = 64
@@ -36,6 +37,13 @@ def variable(name: str) -> str:
         raise BackupError(f"the environment variable {name} is not set; compose/stack.yml sets it") from error
 
 
+def count(name: str, at_least: int) -> int:
+    text = variable(name)
+    if not text.isascii() or not text.isdigit() or int(text) < at_least:
+        raise BackupError(f"{name} is {text!r}: give a whole number, {at_least} or more (backup_retention)")
+    return int(text)
+
+
 def interrupted(number: int, _frame: FrameType | None) -> None:
     os.write(2, f"seawall-backup: ended by signal {signal.Signals(number).name}\n".encode())
     # No BackupError: who catches that one, for a set that is not whole, goes on.
@@ -43,7 +51,7 @@ def interrupted(number: int, _frame: FrameType | None) -> None:
 
 
 def command_run() -> None:
-    manifest = back_up(
+    manifest, pruned = back_up(
         Settings(
             host=variable("PGHOST"),
             name=variable("PGDATABASE"),
@@ -51,9 +59,14 @@ def command_run() -> None:
             password_file=Path(variable("BACKUP_PASSWORD_FILE")),
             directory=Path(variable("BACKUP_DIRECTORY")),
             image=variable("BACKUP_IMAGE"),
+            retention=Retention(
+                daily=count("BACKUP_KEEP_DAILY", 1),
+                weekly=count("BACKUP_KEEP_WEEKLY", 0),
+                monthly=count("BACKUP_KEEP_MONTHLY", 0),
+            ),
         )
     )
-    print(json.dumps({"changed": True, **summary(manifest)}))
+    print(json.dumps({"changed": True, **summary(manifest), "pruned": pruned}))
 
 
 def command_list() -> None:

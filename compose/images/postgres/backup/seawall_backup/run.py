@@ -16,6 +16,7 @@ from pathlib import Path
 from seawall_backup import database, programs, scratch, sets
 from seawall_backup.errors import BackupError, RefusedError
 from seawall_backup.manifest import Contents, Manifest, Source, encode, set_id, space_needed
+from seawall_backup.retention import Retention, superfluous
 
 DUMP = "app.dump"
 GLOBALS = "globals.sql"
@@ -31,6 +32,7 @@ class Settings:
     password_file: Path
     directory: Path
     image: str
+    retention: Retention
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,25 @@ class Snapshot:
 
 def warn(sentence: str) -> None:
     print(f"seawall-backup: warning: {sentence}", file=sys.stderr)
+
+
+def prune(directory: Path, made: str, retention: Retention) -> list[str]:
+    """Delete what the new set has made superfluous. What is not a whole set of ours is told, counts for nothing and stays."""
+    valid, wrong = sets.list_sets(directory)
+    for sentence in wrong:
+        warn(f"{sentence}. It is left as it is, and counts for no day")
+    pruned: list[str] = []
+    # A link is not ours, wherever it leads.
+    own = [found.id for found in valid if not (directory / found.id).is_symlink()]
+    for identity in superfluous(own, made, retention):
+        try:
+            sets.delete(directory, identity)
+        except OSError as error:
+            # The new set is good: this must not make it look as if there were none.
+            warn(f"{identity} could not be deleted: {error.strerror}: {error.filename}")
+        else:
+            pruned.append(identity)
+    return pruned
 
 
 def joined(found: list[str]) -> str:
@@ -174,8 +195,8 @@ def verify(snapshot: Snapshot, staging: Path, directory: Path, environment: Mapp
         raise BackupError(f"the restored copy is not what was dumped: {joined(found)}")
 
 
-def back_up(settings: Settings) -> Manifest:
-    """Make one set. Whatever goes wrong, what was staged is removed and what was published stays."""
+def back_up(settings: Settings) -> tuple[Manifest, list[str]]:
+    """Make one set, and tell which older ones were deleted. Whatever goes wrong, what was staged goes, and every set stays."""
     began = time.monotonic()
     with sets.locked(settings.directory), pass_file(settings) as passfile:
         sets.sweep(settings.directory)
@@ -203,6 +224,7 @@ def back_up(settings: Settings) -> Manifest:
             )
             sets.write_manifest(staging, encode(manifest))
             sets.publish(staging, settings.directory / snapshot.id)
+            pruned = prune(settings.directory, snapshot.id, settings.retention)
         finally:
             sets.sweep(settings.directory)
-    return manifest
+    return manifest, pruned

@@ -1,4 +1,4 @@
-"""The directory of sets: lock, sweep, stage, publish, read."""
+"""The directory of sets: lock, sweep, stage, publish, read, delete."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from seawall_backup.manifest import SET_ID, Manifest, StoredFile, decode, detach
 
 STAGING = ".partial-"
 SCRATCH = ".scratch-"
+DELETED = ".deleted-"
 MANIFEST = "manifest.json"
 MANIFEST_HASH = "manifest.json.sha256"
 
@@ -39,7 +40,7 @@ def locked(directory: Path) -> Iterator[None]:
 def sweep(directory: Path) -> None:
     """Remove what killed runs have left. Only under the lock: nothing else can be using it then."""
     for path in list(directory.iterdir()):
-        if path.name.startswith((STAGING, SCRATCH)):
+        if path.name.startswith((STAGING, SCRATCH, DELETED)):
             shutil.rmtree(path)
 
 
@@ -68,6 +69,14 @@ def publish(staging: Path, final: Path) -> None:
     fsync(staging)
     staging.rename(final)
     fsync(final.parent)
+
+
+def delete(directory: Path, identity: str) -> None:
+    """Take a set's name away before its files: a run that is killed leaves no half of a set, and the next one sweeps the rest."""
+    doomed = directory / f"{DELETED}{identity}"
+    (directory / identity).rename(doomed)
+    fsync(directory)
+    shutil.rmtree(doomed)
 
 
 def read_set(directory: Path, *, read_files: bool = False) -> Manifest:

@@ -15,6 +15,7 @@ from seawall_backup import __main__ as command_line
 from seawall_backup import database, programs, scratch, sets
 from seawall_backup.errors import BackupError, RefusedError
 from seawall_backup.manifest import Contents, Manifest
+from seawall_backup.retention import Retention
 from seawall_backup.run import Settings, preflight
 
 EMPTY = Contents({}, {}, [])
@@ -25,7 +26,7 @@ def server(large_objects: int) -> database.Server:
 
 
 def test_large_objects_are_refused_since_the_dump_leaves_them_out(tmp_path: Path) -> None:
-    settings = Settings("db", "app", "seawall_backup", tmp_path / "password", tmp_path, "image")
+    settings = Settings("db", "app", "seawall_backup", tmp_path / "password", tmp_path, "image", Retention(7, 4, 6))
     preflight(settings, server(0), "17.1", datetime.now(UTC))
     with pytest.raises(RefusedError, match=r"holds large objects \(3\)"):
         preflight(settings, server(3), "17.1", datetime.now(UTC))

@@ -6,26 +6,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
+from made_sets import make_set
 from seawall_backup import sets
 from seawall_backup.errors import BusyError
-from seawall_backup.manifest import Contents, Manifest, Source, encode
 
 ID = "20260102T030405Z-00000001000000AB"
 OLDER = "20260101T030405Z-00000001000000AA"
-
-
-def make_set(directory: Path, identity: str) -> Path:
-    staging = directory / f"{sets.STAGING}{identity}"
-    staging.mkdir()
-    (staging / "app.dump").write_bytes(b"dump")
-    source = Source("app", "7", "17.1", "17.1", "image", "1/AB", "2026-01-02T03:04:05+00:00")
-    files = {"app.dump": sets.stored(staging / "app.dump")}
-    manifest = Manifest(
-        identity, "2026-01-02T03:04:05+00:00", "2026-01-02T03:04:06+00:00", 1.0, source, Contents({}, {}, []), files
-    )
-    sets.write_manifest(staging, encode(manifest))
-    sets.publish(staging, directory / identity)
-    return directory / identity
 
 
 def test_a_published_set_is_valid_and_nothing_is_left_beside_it(tmp_path: Path) -> None:
