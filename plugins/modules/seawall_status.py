@@ -18,7 +18,7 @@ import shutil
 import socket
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -68,6 +68,24 @@ def newest_backup(directory: str) -> str:
     return f"{newest}, {age(time.time() - made)} old, restored once; {len(names)} kept"
 
 
+def parse_properties(output: str) -> dict[str, str]:
+    """What `systemctl show` prints, by name."""
+    return dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+
+
+def schedule_line(timer: Mapping[str, str], service: Mapping[str, str], unit: str) -> str:
+    """When the next backup runs by itself, and whether the last one that did has failed."""
+    if timer.get("ActiveState") == "active":
+        text = timer.get("NextElapseUSecRealtime") or "is running now"
+    elif timer.get("LoadState") == "loaded":
+        text = f"none: {unit}.timer does not run; start it with ./seawall deploy"
+    else:
+        text = "none by itself: backup_schedule.enabled is false"
+    if service.get("ActiveState") == "failed":
+        text += f"; THE LAST ONE FAILED ({service.get('Result', '')}), see journalctl --unit {unit}.service"
+    return text
+
+
 def release_line(link: str, by_name: dict[str, Any]) -> str:
     """What is in charge, told from what runs and not from the journal."""
     colour = os.readlink(link)
@@ -87,6 +105,7 @@ def main() -> None:
     root: str = module.params["root"]
     project: str = module.params["project"]
     docker = shutil.which("docker")
+    systemctl = shutil.which("systemctl") if os.path.isdir("/run/systemd/system") else None
 
     def run(*arguments: str) -> str:
         code, output, errors = module.run_command([str(docker), *arguments])
@@ -127,6 +146,19 @@ def main() -> None:
         usage = shutil.disk_usage(root)
         return f"{usage.free / 2**30:.1f} GiB free of {usage.total / 2**30:.1f}"
 
+    def unit_properties(unit: str) -> dict[str, str]:
+        wanted = "--property=LoadState,ActiveState,Result,NextElapseUSecRealtime"
+        code, output, errors = module.run_command([str(systemctl), "show", unit, wanted])
+        if code != 0:
+            raise OSError(errors.strip() or f"systemctl show {unit} failed")
+        return parse_properties(str(output))
+
+    def next_backup() -> str:
+        if not systemctl:
+            return "none by itself, for PID 1 is not systemd: put ./seawall backup in cron where you deploy from"
+        unit = f"{project}-backup"
+        return schedule_line(unit_properties(f"{unit}.timer"), unit_properties(f"{unit}.service"), unit)
+
     lasting = [c for c in containers if c["Config"]["Labels"].get("com.docker.compose.oneoff") != "True"]
     screen = ["services", *map(service_line, lasting)]
     screen += [
@@ -134,6 +166,7 @@ def main() -> None:
         tell("schema", schema),
         tell("certificate", certificate),
         tell("last backup", lambda: newest_backup(os.path.join(root, "backups"))),
+        tell("next backup", next_backup),
         tell("disk", disk),
     ]
     module.exit_json(changed=False, screen=screen)

@@ -85,6 +85,12 @@ GOOD: dict[str, Settings] = {
         "api_require_authenticated_principal": "no",
         "images_with_tests": "false",
         "backup_timeout_seconds": "60",
+        "backup_schedule": {
+            "enabled": True,
+            "on_calendar": "Mon..Fri *-*-1/2 03:17:30 Europe/Berlin",
+            "randomized_delay_seconds": 0,
+        },
+        "backup_retention": {"keep_daily": 1, "keep_weekly": 0, "keep_monthly": 0},
         "seawall_environment": "development",
         "edge_trusted_proxies": {"networks": ["10.0.0.0/8", "2001:db8::/32"], "header": "CF-Connecting-IP"},
         "api_cors_origins": ["https://www.example.com", "http://localhost:3000", "https://[2001:db8::1]:8443"],
@@ -299,6 +305,33 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
     "one by one: jobs": {
         "backup too small": (changed("backup_resources", memory="255m"), ["backup_resources.memory is 255m", "at least 256m"]),
         "backup too short": ({"backup_timeout_seconds": 59}, ["backup_timeout_seconds is 59", "at least 60 seconds"]),
+        "no time": (
+            changed("backup_schedule", on_calendar="at night"),
+            ["backup_schedule.on_calendar is 'at night'", "03:17:00"],
+        ),
+        "time with a line break": (
+            changed("backup_schedule", on_calendar="daily\n"),
+            ["backup_schedule.on_calendar", "03:17:00"],
+        ),
+        "time with a specifier": (
+            changed("backup_schedule", on_calendar="%h 03:17"),
+            ["backup_schedule.on_calendar", "03:17:00"],
+        ),
+        "every minute": (changed("backup_schedule", on_calendar="minutely"), ["backup_schedule.on_calendar", "03:17:00"]),
+        "put off into the past": (
+            changed("backup_schedule", randomized_delay_seconds=-1),
+            ["backup_schedule.randomized_delay_seconds is -1", "0 to 86400"],
+        ),
+        "put off for too long": (
+            changed("backup_schedule", randomized_delay_seconds=86401),
+            ["backup_schedule.randomized_delay_seconds is 86401", "0 to 86400"],
+        ),
+        "no day kept": (changed("backup_retention", keep_daily=0), ["backup_retention.keep_daily is 0", "keep_daily: 7"]),
+        "fewer weeks than none": (changed("backup_retention", keep_weekly=-1), ["backup_retention", "-1 weeks", "0, for none"]),
+        "fewer months than none": (
+            changed("backup_retention", keep_monthly=-1),
+            ["backup_retention", "-1 months", "0, for none"],
+        ),
         "migration without end": ({"migrate_timeout_seconds": 0}, ["migrate_timeout_seconds (0)", "10 or more"]),
     },
     "engine": {
