@@ -27,6 +27,7 @@ REPOSITORY = Path(os.environ["MOLECULE_PROJECT_DIRECTORY"])
 INVENTORY = Path(os.environ["MOLECULE_SCENARIO_DIRECTORY"]) / "inventory"
 SETTINGS: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars/seawall.yml").read_text(encoding="utf-8"))
 ROOT = str(SETTINGS.get("seawall_root", "/opt/seawall"))
+PROJECT = str(SETTINGS.get("seawall_project", "seawall"))
 DOMAIN = str(SETTINGS.get("seawall_domain", ""))
 CONVERGE = f"{os.environ['MOLECULE_SCENARIO_DIRECTORY']}/converge.yml"
 COMMAND = ["ansible-playbook", "--inventory", str(INVENTORY)]
