@@ -6,6 +6,7 @@ import hashlib
 import os
 import signal
 import subprocess
+import time
 from contextlib import suppress
 
 from deployed import COMMAND, ENVIRONMENT, REPOSITORY, Host
@@ -15,8 +16,24 @@ from process_tree import descendants
 KILLED_IN_TASKS = [5 + byte % 120 for byte in hashlib.sha256(b"killed").digest()[:10]]
 
 
-def deploy_and_kill_in(task: int) -> bool:
-    """Start a deploy and kill it, as the machine that runs it might die, when its task of that number begins."""
+# Ends once dpkg has a package of the engine's unpacked and not yet configured; the last word says whether it came to that.
+UNPACKED = (
+    "for _ in $(seq 6000); do"
+    " dpkg-query --show --showformat='${db:Status-Status}\n' 2>/dev/null | grep -qxE 'half-installed|unpacked|half-configured'"
+    " && dpkg-query --show --showformat='${db:Status-Status}\n' docker.io containerd runc 2>/dev/null"
+    " | grep -qxE 'half-installed|unpacked|half-configured' && exec echo unpacked; sleep 0.02; done"
+)
+
+
+def kill(process: int) -> None:
+    """End a process with all that it has started, as the machine that runs it might die."""
+    for victim in descendants(process):
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)
+
+
+def deploy_and_kill_in(task: int | str) -> bool:
+    """Start a deploy and kill it when its task of that number, or the first with that name, begins."""
     command = [*COMMAND, "playbooks/deploy.yml"]
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -25,12 +42,43 @@ def deploy_and_kill_in(task: int) -> bool:
         begun = 0
         for line in run.stdout:
             begun += line.startswith("TASK [")
-            if begun == task:
-                for victim in descendants(run.pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(victim, signal.SIGKILL)
+            if begun == task or (isinstance(task, str) and line.startswith(f"TASK [{task}")):
+                kill(run.pid)
                 return True
     return False
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True, timeout=300).stdout.strip()
+
+
+def reachable(deployed: Host) -> bool:
+    """Whether SSH answers again after a start."""
+    for _ in range(60):
+        with suppress(RuntimeError, AssertionError):
+            deployed.must("true")
+            return True
+        time.sleep(1)
+    return False
+
+
+def test_power_cut_while_packages_are_unpacked(deployed: Host) -> None:
+    """The host goes down in the middle of dpkg's work; once it is up, the next deploy mends what is left."""
+    instance = deployed.instance
+    deploy = [*COMMAND, "playbooks/deploy.yml"]
+    with subprocess.Popen(deploy, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
+        reached = docker("exec", instance, "sh", "-c", UNPACKED)
+        docker("kill", instance)
+        kill(run.pid)
+    assert reached == "unpacked"
+    docker("start", instance)
+    assert reachable(deployed)
+    assert deployed.root("dpkg --audit") != "", "dpkg had finished, so this proves nothing"
+
+    assert deploy_and_kill_in("images :"), "the deploy did not get past the engine"
+    assert deployed.root("dpkg --audit") == ""
+    assert deployed.root("test -e /usr/sbin/policy-rc.d && echo left") == ""
+    deployed.must("docker info")
 
 
 def test_killed_anywhere_it_converges(deployed: Host) -> None:
