@@ -1,4 +1,4 @@
-"""The scenario that changes every setting forgets none."""
+"""The scenario that changes every setting forgets none, and the hosted tests leave out no scenario."""
 
 from __future__ import annotations
 
@@ -37,3 +37,9 @@ def test_the_alternative_scenario_changes(name: str) -> None:
     settings = yaml.safe_load((ROOT / "molecule/alternative/inventory/group_vars/seawall.yml").read_text(encoding="utf-8"))
     assert name in settings
     assert settings[name] != declared()[name]
+
+
+def test_every_scenario_has_a_job() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    jobs = workflow["jobs"]["host"]["strategy"]["matrix"]["scenario"]
+    assert sorted(jobs) == sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
