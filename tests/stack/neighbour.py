@@ -62,7 +62,9 @@ def playbook(name: str) -> None:
 
 def remove() -> None:
     (ROOT / "first-sign-in").unlink(missing_ok=True)
-    seawall("teardown", "-e", f"confirm={NEIGHBOUR}", "-e", "delete_data=true", settings=SETTINGS)
+    run = seawall("teardown", "-e", f"confirm={NEIGHBOUR}", "-e", "delete_data=true", settings=SETTINGS)
+    assert run.code == 0, run.output[-3000:]
+    assert containers(NEIGHBOUR) == {}
 
 
 def answers() -> bool:
@@ -125,8 +127,10 @@ def deploy() -> State:
 
 def settled() -> State:
     """The state once no container starts anew any more: until the database answers, the service may end and come back."""
+    deadline = time.monotonic() + 180
     found = state()
     while True:
+        assert time.monotonic() < deadline, "the neighbour does not come to rest"
         time.sleep(5)
         again = state()
         if again == found and answers():
