@@ -31,7 +31,7 @@ def kill(process: int) -> None:
 
 
 def deploy_and_kill_in(task: int | str) -> bool:
-    """Start a deploy and kill it when its task of that number, or the first with that name, begins."""
+    """Start a deploy and kill it when its task of that number, or the first whose name begins so, begins."""
     command = [*COMMAND, "playbooks/deploy.yml"]
     with subprocess.Popen(
         command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -72,7 +72,7 @@ def test_power_cut_while_packages_are_unpacked(deployed: Host) -> None:
     assert reachable(deployed)
     assert deployed.root("dpkg --audit") != "", "dpkg had finished, so this proves nothing"
 
-    assert deploy_and_kill_in("images :"), "the deploy did not get past the engine"
+    assert deploy_and_kill_in("images : Name every image"), "the deploy did not get past the engine"
     assert deployed.root("dpkg --audit") == ""
     assert deployed.root("test -e /usr/sbin/policy-rc.d && echo left") == ""
     deployed.must("docker info")
