@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 import pytest
 import testinfra
-import yaml
-from deployed import COMMAND, CONVERGE, ENVIRONMENT, INVENTORY, REPOSITORY, SETTINGS, Host
-from process_tree import descendants
+from deployed import INVENTORY, SETTINGS, Host
 
 UNMEANT_PORT = 9999
 # They last until the host is restarted.
 ADDRESSES = {"debian-12": "fd00:5ea::12", "debian-13": "fd00:5ea::13"}
-# Not shortened: on a busy machine a shorter one is over before the run is killed.
-ROLE = yaml.safe_load((REPOSITORY / "roles/host_baseline/vars/main.yml").read_text(encoding="utf-8"))
-GUARD_SECONDS = int(ROLE["host_baseline_guard_seconds"])
 SSH = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", "-i", SETTINGS["ansible_ssh_private_key_file"]]
 SSH += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"]
 
@@ -194,45 +187,6 @@ def test_a_crash_leaves_no_core_dump(deployed: Host) -> None:
         deployed.must("rm -r /var/tmp/cores")
     # Of those who sign in; the limit is a hard one.
     assert ssh(deployed, "ulimit", "-Hc").stdout == "0\n"
-
-
-def kill_once_changed(deployed: Host, change: str) -> None:
-    """A run that dies when the change is made and not yet proved."""
-    options = ["--limit", deployed.name, CONVERGE, "-e", change]
-    with subprocess.Popen([*COMMAND, *options], cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout
-        said = []
-        for line in run.stdout:
-            said.append(line)
-            if "Come in again by a fresh connection" in line:
-                for victim in descendants(run.pid):
-                    with suppress(ProcessLookupError):
-                        os.kill(victim, signal.SIGKILL)
-                return
-    raise AssertionError("the run ended before the change: " + "".join(said)[-3000:])
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        # The world comes by eth0, so this firewall lets nobody in.
-        '{"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]}',
-        '{"host_baseline_sshd_settings": {"AllowUsers": "nobody-of-this-name"}}',
-    ],
-    ids=["firewall", "sshd"],
-)
-def test_a_killed_run_that_locked_out_is_undone_by_the_host_itself(deployed: Host, change: str) -> None:
-    before = revision(deployed), deployed.must("cat /etc/ssh/sshd_config.d/00-seawall.conf")
-    kill_once_changed(deployed, change)
-    assert ssh(deployed, "true").returncode != 0, "it must be locked out, or this test proves nothing"
-    deadline = time.monotonic() + GUARD_SECONDS + 20
-    while ssh(deployed, "true").returncode != 0:
-        assert time.monotonic() < deadline, "SSH did not come back"
-        time.sleep(2)
-    assert (revision(deployed), deployed.must("cat /etc/ssh/sshd_config.d/00-seawall.conf")) == before
-    # The candidate is all that the killed run has left.
-    again = deployed.converge()
-    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
 
 
 def test_a_reboot_brings_the_firewall_and_sshd_back(deployed: Host, neighbour: Host) -> None:
