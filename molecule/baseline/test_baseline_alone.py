@@ -112,19 +112,28 @@ def test_the_deploy_user_may_become_root_and_nobody_else(deployed: Host) -> None
     assert deployed.must("getent shadow deploy").split(":")[1] == "*"
 
 
-def complaints_of_journald(deployed: Host) -> list[str]:
-    """What journald says about its settings as it starts: to a file, as its own journal never gets that in a container."""
-    drop_in = "/run/systemd/system/systemd-journald.service.d"
-    lines = "[Service] Environment=SYSTEMD_LOG_TARGET=console StandardError=truncate:/run/journald-says"
-    deployed.must(f"mkdir -p {drop_in}")
-    deployed.must(f"printf '%s\\n' {lines} >{drop_in}/test.conf")
+@contextmanager
+def drop_in(deployed: Host, service: str, lines: str) -> Iterator[None]:
+    """A service that has been started with other settings, until the block ends."""
+    directory = f"/run/systemd/system/{service}.d"
+    deployed.must(f"mkdir -p {directory}")
+    deployed.must(f"printf '%s\\n' {lines} >{directory}/test.conf")
     try:
         deployed.must("systemctl daemon-reload")
-        deployed.must("systemctl restart systemd-journald.service")
-        return [line for line in deployed.must("cat /run/journald-says").splitlines() if ".conf" in line]
+        deployed.must(f"systemctl restart {service}")
+        yield
     finally:
-        deployed.must(f"rm -r {drop_in}")
+        deployed.must(f"rm -r {directory}")
         deployed.must("systemctl daemon-reload")
+
+
+def complaints_of_journald(deployed: Host) -> list[str]:
+    """What journald says about its settings as it starts: to a file, as its own journal never gets that in a container."""
+    lines = "[Service] Environment=SYSTEMD_LOG_TARGET=console StandardError=truncate:/run/journald-says"
+    try:
+        with drop_in(deployed, "systemd-journald.service", lines):
+            return [line for line in deployed.must("cat /run/journald-says").splitlines() if ".conf" in line]
+    finally:
         deployed.must("systemctl restart systemd-journald.service")
 
 
@@ -143,19 +152,13 @@ def test_journald_understands_its_settings(deployed: Host) -> None:
 
 def test_timesyncd_asks_the_servers_that_were_set(deployed: Host) -> None:
     """In a container its unit refuses to start; here it may, without the capability that would set a clock."""
-    drop_in = "/run/systemd/system/systemd-timesyncd.service.d"
     lines = "[Unit] ConditionVirtualization= ConditionCapability= [Service] CapabilityBoundingSet= AmbientCapabilities="
-    deployed.must(f"mkdir -p {drop_in}")
-    deployed.must(f"printf '%s\\n' {lines} >{drop_in}/test.conf")
     try:
-        deployed.must("systemctl daemon-reload")
-        deployed.must("systemctl restart systemd-timesyncd.service")
-        shown = deployed.must("timedatectl show-timesync --property SystemNTPServers --value")
-        assert shown.split() == SETTINGS["host_baseline_time_sync"]["servers"]
+        with drop_in(deployed, "systemd-timesyncd.service", lines):
+            shown = deployed.must("timedatectl show-timesync --property SystemNTPServers --value")
+            assert shown.split() == SETTINGS["host_baseline_time_sync"]["servers"]
     finally:
         deployed.root("systemctl stop systemd-timesyncd.service")
-        deployed.must(f"rm -r {drop_in}")
-        deployed.must("systemctl daemon-reload")
 
 
 def test_unattended_upgrades_take_security_updates_alone(deployed: Host) -> None:
