@@ -98,8 +98,9 @@ def test_service_listens_on_no_tcp_port(name: str) -> None:
 
 def test_only_the_edge_publishes_ports() -> None:
     published = {
+        # Asked for, and not only in force: a network without a way out keeps a wrong one back for as long as it is that.
         name: {
-            (b["HostIp"], int(b["HostPort"])) for bindings in entry["NetworkSettings"]["Ports"].values() for b in bindings or []
+            (b["HostIp"], int(b["HostPort"])) for bindings in entry["HostConfig"]["PortBindings"].values() for b in bindings or []
         }
         for name, entry in containers().items()
     }
@@ -216,12 +217,13 @@ def test_every_service_and_job_is_confined_and_told_no_secret() -> None:
         assert [secret for secret, value in secrets.items() if value in json.dumps(service)] == [], name
 
 
-@pytest.mark.parametrize("name", ["edge", "api", "postgres", "cache"])
+@pytest.mark.parametrize("name", ["edge", "api-blue", "postgres", "cache", "backup"])
 def test_image_carries_no_tools_for_building(name: str) -> None:
-    host = testinfra.get_host(f"docker://{containers()[in_charge(name)]['Id']}")
-    tools = "gcc cc make pip pip3 git curl wget"
-    assert host.run(f"for tool in {tools}; do command -v $tool; done").stdout == ""
-    assert host.run("find /var/lib/apt/lists -type f").stdout == ""
+    # cat is in every image: that it is found shows that the search works.
+    search = (
+        "for tool in cat gcc cc make pip pip3 git curl wget; do command -v $tool || true; done; find /var/lib/apt/lists -type f"
+    )
+    assert docker("run", "--rm", "--network=none", "--entrypoint=sh", services()[name]["image"], "-ec", search) == "/usr/bin/cat"
 
 
 def test_logs_are_json_with_the_request_id(session: dict[str, str]) -> None:
@@ -229,9 +231,8 @@ def test_logs_are_json_with_the_request_id(session: dict[str, str]) -> None:
     ask("/api/v1/documents", headers=session | {"X-Request-ID": wanted})
     for name in ("edge", "api", "auth"):
         done = subprocess.run(["docker", "logs", containers()[in_charge(name)]["Id"]], capture_output=True, text=True, check=True)
-        lines = [json.loads(line) for line in done.stdout.splitlines() if wanted in line]
-        assert lines, name
-        assert all(line["request_id"] == wanted for line in lines)
+        lines = [json.loads(line) for line in done.stdout.splitlines()]
+        assert wanted in {line.get("request_id") for line in lines}, name
 
 
 def test_database_stands_as_promised() -> None:
@@ -241,7 +242,7 @@ def test_database_stands_as_promised() -> None:
     assert query("SELECT count(*) FROM seawall.grant_drift") == "0"
     hba = query("SELECT DISTINCT auth_method FROM pg_hba_file_rules WHERE type <> 'local' ORDER BY 1").split()
     assert set(hba) == {"reject", "scram-sha-256"}
-    assert "shared_buffers" in (ROOT / "postgres/postgresql.conf").read_text(encoding="utf-8")
+    assert query("SELECT source FROM pg_settings WHERE name = 'shared_buffers'") == "configuration file"
 
 
 def test_repository_is_what_was_deployed() -> None:

@@ -139,8 +139,7 @@ def test_hidden_paths_do_not_exist_outside(session: dict[str, str], path: str) -
 def test_hidden_paths_stay_hidden_in_other_spellings(session: dict[str, str], path: str) -> None:
     answer = ask(path, headers=session)
     # A path that only looks like a hidden one may be a page of the console, which answers every other path.
-    assert answer.status in {400, 404} or answer.headers["content-type"].startswith("text/html")
-    assert "http_requests_total" not in str(answer.body)
+    assert answer.status in {400, 404} or answer.body == ask("/").body
 
 
 def test_plain_http_is_sent_to_https() -> None:
