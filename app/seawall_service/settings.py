@@ -1,108 +1,32 @@
 """Everything the programs of this image read from their environment; one class per program."""
 
-import re
-from enum import StrEnum
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
-from psycopg import ProgrammingError
-from psycopg.conninfo import conninfo_to_dict
-from pydantic import AfterValidator, BeforeValidator, Field, NonNegativeInt, PositiveFloat, PositiveInt, SecretStr
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from seawall_service.feature_settings import FeatureSettings
+from seawall_service.setting_types import (
+    Bind,
+    DatabaseUrl,
+    Environment,
+    JwtAlgorithm,
+    LogLevel,
+    LowerCase,
+    Networks,
+    Origins,
+    RedisUrl,
+    SecretFile,
+)
 from seawall_service.worker_count import default_worker_count
 
 DRAIN_MARGIN_SECONDS = 5
-REDIS_URL = re.compile(r"rediss?://[^\s/?#]+(/\d+)?")
-UNIX_BIND = re.compile(r"unix:/\S+")
-TCP_BIND = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:/\[\]]+):\d{1,5}")
-ORIGIN = re.compile(r"https?://[^\s/?#@]+")
-
-
-class Environment(StrEnum):
-    DEV = "dev"
-    DEVELOPMENT = "development"
-    TEST = "test"
-    STAGING = "staging"
-    PROD = "prod"
-    PRODUCTION = "production"
-
-
-def lowered(value: object) -> object:
-    return value.strip().lower() if isinstance(value, str) else value
-
-
-def comma_list(value: object) -> object:
-    if isinstance(value, str):
-        return tuple(part.strip() for part in value.split(",") if part.strip())
-    return value
-
-
-def secret_file(value: object) -> object:
-    """The variable holds a path; the setting holds what the file contains."""
-    if not isinstance(value, str):
-        return value
-    if not value:
-        return None
-    try:
-        content = Path(value).read_text(encoding="utf-8").rstrip("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise ValueError(f"the file {value} cannot be read ({reason})") from error
-    if not content:
-        raise ValueError(f"the file {value} is empty")
-    return content
-
-
-def database_url(value: str) -> str:
-    url = value.replace("postgresql+psycopg://", "postgresql://", 1)
-    try:
-        whole = url.startswith("postgresql://") and "dbname" in conninfo_to_dict(url)
-    except ProgrammingError:
-        # Not told: libpq's sentence repeats the URL, which may carry a password.
-        whole = False
-    if not whole:
-        raise ValueError("not of the form postgresql://role@host:5432/database")
-    return url
-
-
-def redis_url(value: str) -> str:
-    if value and not REDIS_URL.fullmatch(value):
-        raise ValueError("not of the form redis://user@host:6379/0")
-    return value
-
-
-def checked_bind(value: str) -> str:
-    if not (UNIX_BIND.fullmatch(value) or TCP_BIND.fullmatch(value)):
-        raise ValueError("neither unix:/path/of.sock nor host:port")
-    return value
-
-
-def origins(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if value != "*" and not ORIGIN.fullmatch(value):
-            raise ValueError(f"{value!r} is no origin such as https://example.org")
-    return values
-
-
-def networks(values: tuple[str, ...]) -> tuple[str, ...]:
-    for value in values:
-        if value != "*":
-            ip_network(value, strict=False)
-    return values
 
 
 def drain_seconds(graceful_timeout: int) -> int:
     """What uvicorn gets to finish requests; the rest of the grace period is for closing the pool."""
     return max(1, graceful_timeout - DRAIN_MARGIN_SECONDS)
-
-
-DatabaseUrl = Annotated[str, AfterValidator(database_url)]
-RedisUrl = Annotated[str, AfterValidator(redis_url)]
-SecretFile = Annotated[SecretStr | None, BeforeValidator(secret_file)]
-LowerCase = BeforeValidator(lowered)
-LogLevel = Annotated[Literal["debug", "info", "warning", "error", "critical"], LowerCase]
 
 
 class LogSettings(BaseSettings):
@@ -129,7 +53,7 @@ class EnvironmentSettings(LogSettings):
         return self.environment in {Environment.PROD, Environment.PRODUCTION}
 
 
-class Settings(EnvironmentSettings):
+class Settings(FeatureSettings, EnvironmentSettings):
     """What the API and the auth gateway read."""
 
     require_authenticated_principal: bool = Field(
@@ -161,10 +85,8 @@ class Settings(EnvironmentSettings):
         alias="REDIS_PASSWORD_FILE",
         description="the file that holds the password of the user in REDIS_URL",
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode, BeforeValidator(comma_list), AfterValidator(origins)] = Field(
-        (), alias="CORS_ORIGINS", description="comma list of the origins whose pages may call the API"
-    )
-    forwarded_allow_ips: Annotated[tuple[str, ...], NoDecode, BeforeValidator(comma_list), AfterValidator(networks)] = Field(
+    cors_origins: Origins = Field((), alias="CORS_ORIGINS", description="comma list of the origins whose pages may call the API")
+    forwarded_allow_ips: Networks = Field(
         ("127.0.0.1",),
         alias="FORWARDED_ALLOW_IPS",
         description="comma list of the proxies that are believed; a unix socket's peer always is",
@@ -178,7 +100,11 @@ class Settings(EnvironmentSettings):
         alias="PROMETHEUS_MULTIPROC_DIR",
         description="a writable directory in memory, shared by the workers",
     )
-    jwt_algorithm: Literal["HS256", "HS384", "HS512"] = Field("HS256", alias="JWT_ALGORITHM", description="HS256, HS384 or HS512")
+    jwt_algorithm: JwtAlgorithm = Field(
+        "HS256",
+        alias="JWT_ALGORITHM",
+        description="how access tokens are signed: HS, RS or ES with 256, 384 or 512, or EdDSA",
+    )
     jwt_secret: SecretFile = Field(
         None,
         alias="JWT_SECRET_FILE",
@@ -193,7 +119,7 @@ class Settings(EnvironmentSettings):
     password_hash_concurrency: PositiveInt = Field(
         2, alias="PASSWORD_HASH_CONCURRENCY", description="passwords each worker checks at once (19 MiB each)"
     )
-    bind: Annotated[str, AfterValidator(checked_bind)] = Field(
+    bind: Bind = Field(
         "0.0.0.0:8000",
         alias="SEAWALL_BIND",
         description="host:port or unix:/path/of.sock",
