@@ -23,7 +23,7 @@ from seawall_host_probe import parse_os_release
 Settings = dict[str, Any]
 Parts = dict[tuple[str, str], Any]
 # One sentence refuses whatever is wrong in one of these.
-REFUSED_AS_A_WHOLE = {"api_database_pool", "api_runtime", "edge_headers", "postgres_settings"}
+REFUSED_AS_A_WHOLE = {"api_database_pool", "api_runtime", "api_tracing", "api_websockets", "edge_headers", "postgres_settings"}
 # The test's own variables, which the values below may use.
 FILES = "{{ test_files }}"
 
@@ -152,6 +152,7 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "share is infinite": (changed("edge_resources", **written("cpus: .inf")), ["edge_resources.cpus", "0.5"]),
         "share is no number": (changed("cache_resources", **written("cpus: .nan")), ["cache_resources.cpus", "0.5"]),
         "list is text": ({"tls_extra_domains": "www.example.com"}, ["tls_extra_domains is text", "write a list"]),
+        "unknown exporter": (changed("api_tracing", exporter="jaeger"), ["api_tracing.exporter", "otlp"]),
         "list is a dict": ({"api_cors_origins": {"a": 1}}, ["api_cors_origins is a dict", "write a list"]),
         "element is a number": ({"tls_extra_domains": ["a.example", 7]}, ["tls_extra_domains[1] is the number 7", "in quotes"]),
         "networks are text": (
@@ -291,6 +292,19 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "origin with a variable": (
             {"api_cors_origins": ["https://${API_WORKERS}"]},
             ["api_cors_origins", "as a browser sends it"],
+        ),
+        "no requests": (changed("api_rate_limits", requests=0), ["api_rate_limits", "enabled to false"]),
+        "cache of no time": (changed("api_cache", ttl_seconds=0), ["api_cache.ttl_seconds (0)", "enabled to false"]),
+        "no sockets": (changed("api_websockets", per_user=0), ["api_websockets", "limits_enabled to false"]),
+        "messages above the transport's limit": (
+            changed("api_websockets", message_bytes=65536),
+            ["api_websockets", "message_bytes at most 65535"],
+        ),
+        "share above all": (changed("api_audit", sample_rate=1.5), ["api_audit.sample_rate (1.5)", "from 0"]),
+        "collector of nowhere": (changed("api_tracing", exporter="otlp"), ["api_tracing.endpoint is ''", "exporter to none"]),
+        "collector without a scheme": (
+            changed("api_tracing", endpoint="collector:4318"),
+            ["api_tracing.endpoint is 'collector:4318'", "http://collector:4318"],
         ),
     },
     "auth": {
