@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AliasChoices, Field, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings
 
+from seawall_service.otel.endpoints import Signal, build_otlp_endpoint
 from seawall_service.setting_types import BucketName, LowerCase, Origins
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -65,13 +66,16 @@ class TelemetrySettings(BaseSettings):
     otel_endpoint: str = Field(
         "",
         alias="OTEL_EXPORTER_OTLP_ENDPOINT",
-        description="address of the collector; /v1/traces and /v1/logs are appended",
+        description="address of the collector; /v1/traces, /v1/logs and /v1/metrics are appended",
     )
     otel_traces_endpoint: str = Field(
         "", alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", description="the whole address for spans, where it differs"
     )
     otel_logs_endpoint: str = Field(
         "", alias="OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", description="the whole address for log records, where it differs"
+    )
+    otel_metrics_endpoint: str = Field(
+        "", alias="OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", description="the whole address for metrics, where it differs"
     )
     otel_logs: bool = Field(default=False, alias="OTEL_LOGS", description="true sends log lines to the collector as well")
     otel_metrics: bool = Field(default=False, alias="OTEL_METRICS", description="true sends metrics to the collector as well")
@@ -81,6 +85,11 @@ class TelemetrySettings(BaseSettings):
     otel_service_name: str = Field(
         "", alias="OTEL_SERVICE_NAME", description="service.name of spans; unset: seawall-api, seawall-auth"
     )
+
+    def otlp_endpoint(self, signal: Signal) -> str:
+        """Where a signal is sent; empty when nothing says so."""
+        whole = {"traces": self.otel_traces_endpoint, "logs": self.otel_logs_endpoint, "metrics": self.otel_metrics_endpoint}
+        return whole[signal] or build_otlp_endpoint(self.otel_endpoint, signal)
 
 
 class WebSocketSettings(BaseSettings):

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import structlog
 from gunicorn.arbiter import Arbiter
-from prometheus_client import values
+from prometheus_client import multiprocess, values
 from psycopg.rows import dict_row
 
 from seawall_service.db.pool import connection_arguments
@@ -22,6 +22,7 @@ from seawall_service.db.roles import judge_role
 from seawall_service.logging import configure_logging, foreign_logging
 from seawall_service.settings import Settings
 from seawall_service.startup_gate import Component, StartupRefused, exit_refused, load_settings
+from seawall_service.startup_report import report_configuration
 from seawall_service.worker import Worker
 
 ROLE_CHECK_SECONDS = 4.0
@@ -93,6 +94,7 @@ def on_starting(_: Arbiter) -> None:
             asyncio.run(judge_role_unless_late(settings))
     except StartupRefused as refused:
         exit_refused(refused)
+    report_configuration(settings, component())
     if metrics_directory is not None:
         remove_old_counters(metrics_directory)
 
@@ -108,3 +110,9 @@ def post_fork(_: Arbiter, worker: Worker) -> None:
     worker.cfg.set("group", os.getegid())
     if metrics_directory is not None:
         values.ValueClass = values.MultiProcessValue(lambda: worker.slot)
+
+
+def child_exit(_: Arbiter, worker: Worker) -> None:
+    """Its gauges go with it; its counters stay, for the successor to continue."""
+    if metrics_directory is not None:
+        multiprocess.mark_process_dead(worker.slot)

@@ -11,9 +11,11 @@ import structlog
 from fastapi import FastAPI
 
 from seawall_service.cache.client import Cache, build_cache
-from seawall_service.db.pool import Database
+from seawall_service.db.pool import Connection, Database
 from seawall_service.settings import Settings
 from seawall_service.startup_gate import StartupRefused
+from seawall_service.telemetry import Telemetry
+from seawall_service.tracing import Exports
 
 log = structlog.get_logger(__name__)
 
@@ -36,8 +38,8 @@ async def judge_or_exit(database: Database) -> None:
 
 
 @asynccontextmanager
-async def open_database(settings: Settings) -> AsyncGenerator[Database]:
-    database = Database(settings)
+async def open_database(settings: Settings, instrument: Callable[[Connection], None] | None = None) -> AsyncGenerator[Database]:
+    database = Database(settings, instrument)
     await database.open()
     judging: asyncio.Task[None] | None = None
     try:
@@ -58,15 +60,19 @@ async def open_database(settings: Settings) -> AsyncGenerator[Database]:
         await database.close()
 
 
-def build_lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
+def build_lifespan(
+    settings: Settings, exports: Exports, telemetry: Telemetry
+) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[State]:
-        cache = build_cache(settings)
-        try:
-            async with open_database(settings) as database:
-                yield {"database": database, "cache": cache}
-        finally:
-            if cache is not None:
-                await cache.close()
+        telemetry.open()
+        async with exports.exporting(telemetry.close):
+            cache = build_cache(settings)
+            try:
+                async with open_database(settings, exports.instrument_connection) as database:
+                    yield {"database": database, "cache": cache}
+            finally:
+                if cache is not None:
+                    await cache.close()
 
     return lifespan

@@ -1,28 +1,48 @@
-"""Request metrics, one registry per application, summed over the workers when they share a directory."""
+"""Prometheus: one registry per application, summed over the workers when they share a directory."""
 
 import os
-from http import HTTPMethod
+from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 METRICS_PATH = "/metrics"
 MULTIPROCESS_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
-KNOWN_METHODS = frozenset(HTTPMethod)
 
 
-class RequestMetrics:
+class PrometheusTelemetry:
+    """The sink that `GET /metrics` asks. A metric comes into being with its first measurement, and with the names of its tags."""
+
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._requests = Counter("http_requests", "Requests answered", ["method", "path", "status_code"], registry=self.registry)
-        self._duration = Histogram("http_request_duration_seconds", "Time to answer", ["method", "path"], registry=self.registry)
+        self._counters: dict[str, Counter] = {}
+        self._histograms: dict[str, Histogram] = {}
+        self._gauges: dict[str, Gauge] = {}
 
-    def observe(self, method: str, path: str, status: int, seconds: float) -> None:
-        # Clients choose the method freely; unknown ones must not each open a time series.
-        label = method if method in KNOWN_METHODS else "OTHER"
-        self._requests.labels(label, path, str(status)).inc()
-        self._duration.labels(label, path).observe(seconds)
+    def count(self, name: str, tags: Mapping[str, str]) -> None:
+        counter = self._counters.get(name)
+        if counter is None:
+            counter = self._counters[name] = Counter(name, described(name), list(tags), registry=self.registry)
+        (counter.labels(*tags.values()) if tags else counter).inc()
+
+    def duration(self, name: str, seconds: float, tags: Mapping[str, str]) -> None:
+        histogram = self._histograms.get(name)
+        if histogram is None:
+            histogram = Histogram(f"{name}_seconds", described(name), list(tags), registry=self.registry)
+            self._histograms[name] = histogram
+        (histogram.labels(*tags.values()) if tags else histogram).observe(seconds)
+
+    def gauge(self, name: str, value: float, tags: Mapping[str, str]) -> None:
+        gauge = self._gauges.get(name)
+        if gauge is None:
+            gauge = Gauge(name, described(name), list(tags), registry=self.registry, multiprocess_mode="livesum")
+            self._gauges[name] = gauge
+        (gauge.labels(*tags.values()) if tags else gauge).set(value)
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
 
     def render(self) -> bytes:
         if MULTIPROCESS_VARIABLE not in os.environ:
@@ -32,12 +52,16 @@ class RequestMetrics:
         return generate_latest(combined)
 
 
-def build_metrics_router(metrics: RequestMetrics) -> APIRouter:
+def described(name: str) -> str:
+    return name.replace("_", " ").capitalize()
+
+
+def build_metrics_router(prometheus: PrometheusTelemetry) -> APIRouter:
     router = APIRouter()
 
     # Not `async`: reading the workers' files blocks, so it belongs in a thread.
     @router.get(METRICS_PATH, include_in_schema=False)
     def read_metrics() -> Response:
-        return Response(metrics.render(), media_type=CONTENT_TYPE_LATEST)
+        return Response(prometheus.render(), media_type=CONTENT_TYPE_LATEST)
 
     return router

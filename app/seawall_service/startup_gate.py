@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -19,6 +20,8 @@ from seawall_service.settings import EnvironmentSettings, MigrationSettings, Set
 EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: a supervisor can tell a refusal from a crash
 MIN_JWT_SECRET_BYTES = 32
 MIN_JWT_SECRET_CHARACTERS = 10
+# Without a user or a password, which the refusal and the exporter's own warnings would show.
+HTTP_URL = re.compile(r"https?://[A-Za-z0-9_.:\[\]-]+(/[^\s?#]*)?")
 
 Component = Literal["api", "auth", "command"]
 
@@ -160,6 +163,17 @@ def metrics_sum_over_workers(settings: Settings, component: Component) -> Iterat
         yield Refusal("PROMETHEUS_MULTIPROC_DIR", f"{directory} is no writable directory", cure)
 
 
+def collector_has_an_address(settings: Settings, _: Component) -> Iterator[Refusal]:
+    for variable, value in (
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", settings.otel_endpoint),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", settings.otel_traces_endpoint),
+        ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", settings.otel_logs_endpoint),
+        ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", settings.otel_metrics_endpoint),
+    ):
+        if value and not HTTP_URL.fullmatch(value):
+            yield Refusal(variable, "is no address of a collector", "Set it to one such as http://collector:4318")
+
+
 CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     environment_names_agree,
     authentication_is_required,
@@ -169,6 +183,7 @@ CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     proxies_are_named,
     jwt_secret_is_strong,
     metrics_sum_over_workers,
+    collector_has_an_address,
 )
 
 

@@ -2,13 +2,13 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import psycopg
 import structlog
-from psycopg import AsyncConnection
+from psycopg import AsyncConnection, AsyncCursor
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -40,9 +40,11 @@ def connection_arguments(settings: Settings) -> dict[str, Any]:
 
 
 class Database:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, instrument: Callable[[Connection], None] | None = None) -> None:
+        """`instrument` is done to each new connection, such as tracing what it executes."""
         arguments = connection_arguments(settings)
         self._settings = settings
+        self._instrument = instrument
         self._role_judged = asyncio.Event()
         self._drained_at = -DRAIN_PAUSE_SECONDS
         size = settings.db_pool_size
@@ -57,13 +59,20 @@ class Database:
             reconnect_timeout=RECONNECT_TIMEOUT_SECONDS,
             # A round trip per request, so that a restarted database costs a wait and not a failed request.
             check=self._check,
+            configure=self._configure if instrument else None,
             open=False,
             name="app",
         )
 
+    async def _configure(self, connection: Connection) -> None:
+        if self._instrument is not None:
+            self._instrument(connection)
+
     async def _check(self, connection: Connection) -> None:
         try:
-            await AsyncConnectionPool.check_connection(connection)
+            # As the pool's own check does it, but with a plain cursor: it is none of the request's statements.
+            async with AsyncCursor(connection) as cursor:
+                await cursor.execute("")
         except psycopg.OperationalError:
             # Where one is dead, all are: the pool alone would find them one by one, waiting longer after each.
             if time.monotonic() - self._drained_at > DRAIN_PAUSE_SECONDS:

@@ -3,29 +3,32 @@
 import re
 import time
 from http import HTTPStatus
-from uuid import uuid4
 
 import structlog
+from opentelemetry.trace import Tracer
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seawall_service.correlation import RequestTrace
 from seawall_service.security.peer import TrustedPeers
+from seawall_service.tracing import PROBE_PATHS, current_tracer
 
 log = structlog.get_logger("seawall_service.access")
 
 VALID_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-PROBE_PATHS = frozenset({"/healthz", "/health", "/api/v1/health/live", "/readyz", "/api/v1/health/ready", "/metrics"})
 
 
-def request_id_of(headers: Headers) -> str:
+def request_id_of(headers: Headers, correlation_id: str) -> str:
+    """The client's own id if it can be written into a log line as it is, else the correlation id (LOG-01, C6)."""
     given = headers.get("x-request-id", "")
-    return given if VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
+    return given if VALID_REQUEST_ID.fullmatch(given) else correlation_id
 
 
 class ContextMiddleware:
-    def __init__(self, app: ASGIApp, trusted_peers: TrustedPeers) -> None:
+    def __init__(self, app: ASGIApp, trusted_peers: TrustedPeers, tracer: Tracer | None = None) -> None:
         self.app = app
         self.trusted_peers = trusted_peers
+        self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,10 +36,16 @@ class ContextMiddleware:
             return
         started = time.perf_counter()
         headers = Headers(scope=scope)
-        request_id = request_id_of(headers)
         peer_trusted, client_ip = self.trusted_peers.judge(scope, headers)
-        state = scope.setdefault("state", {})
-        state |= {"request_id": request_id, "peer_trusted": peer_trusted}
+        current_tracer.set(self.tracer)
+        with RequestTrace(headers, trusted=peer_trusted) as correlation_id:
+            request_id = request_id_of(headers, correlation_id)
+            state = scope.setdefault("state", {})
+            state |= {"request_id": request_id, "peer_trusted": peer_trusted}
+            await self.answer(scope, receive, send, started=started, client_ip=client_ip)
+
+    async def answer(self, scope: Scope, receive: Receive, send: Send, *, started: float, client_ip: str | None) -> None:
+        request_id = scope["state"]["request_id"]
         status = 0
 
         async def send_with_request_id(message: Message) -> None:

@@ -1,12 +1,15 @@
 """Counts and times every request under the route's template, never under the raw path."""
 
 import time
+from http import HTTPMethod
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seawall_service.metrics import METRICS_PATH, RequestMetrics
+from seawall_service.metrics import METRICS_PATH
+from seawall_service.telemetry import Telemetry
 
 UNMATCHED = "unmatched"
+KNOWN_METHODS = frozenset(HTTPMethod)
 
 
 def route_template(scope: Scope) -> str:
@@ -14,9 +17,9 @@ def route_template(scope: Scope) -> str:
 
 
 class TelemetryMiddleware:
-    def __init__(self, app: ASGIApp, metrics: RequestMetrics) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
         self.app = app
-        self.metrics = metrics
+        self.telemetry = telemetry
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == METRICS_PATH:
@@ -34,4 +37,8 @@ class TelemetryMiddleware:
         try:
             await self.app(scope, receive, observe)
         finally:
-            self.metrics.observe(scope["method"], route_template(scope), status, time.perf_counter() - started)
+            # Clients choose the method freely; unknown ones must not each open a time series.
+            method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
+            tags = {"method": method, "path": route_template(scope), "status_code": str(status)}
+            self.telemetry.count("http_requests", tags)
+            self.telemetry.duration("http_request_duration", time.perf_counter() - started, tags)
