@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import structlog
 from gunicorn.arbiter import Arbiter
-from prometheus_client import values
+from prometheus_client import multiprocess, values
 from psycopg.rows import dict_row
 
 from seawall_service.db.pool import connection_arguments
@@ -108,3 +108,9 @@ def post_fork(_: Arbiter, worker: Worker) -> None:
     worker.cfg.set("group", os.getegid())
     if metrics_directory is not None:
         values.ValueClass = values.MultiProcessValue(lambda: worker.slot)
+
+
+def child_exit(_: Arbiter, worker: Worker) -> None:
+    """What a dead worker said of itself no longer holds; what it counted does."""
+    if metrics_directory is not None:
+        multiprocess.mark_process_dead(worker.slot)

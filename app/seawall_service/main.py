@@ -1,6 +1,6 @@
 """Puts an application together from its settings; importing this module does nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -11,14 +11,21 @@ from seawall_service.auth.router import build_auth_router
 from seawall_service.db.revision import expected_revision
 from seawall_service.documents.router import router as documents_router
 from seawall_service.error_handlers import ErrorResponse, register_exception_handlers
+from seawall_service.extensions import DEFAULT_EXTENSIONS, Extensions
 from seawall_service.lifespan import build_lifespan
 from seawall_service.metrics import RequestMetrics, build_metrics_router
 from seawall_service.middleware.body_limit import BodySizeLimitMiddleware
 from seawall_service.middleware.boundary import BoundaryMiddleware
 from seawall_service.middleware.context import ContextMiddleware
 from seawall_service.middleware.cors import EnvelopeCORSMiddleware
+from seawall_service.middleware.rate_limit import HEADERS as RATE_LIMIT_HEADERS
+from seawall_service.middleware.rate_limit import RateLimitMiddleware
 from seawall_service.middleware.telemetry import TelemetryMiddleware
 from seawall_service.middleware.timeout import RequestTimeoutMiddleware
+from seawall_service.rate_limit.client import Clients, Identify, principal_of_edge
+from seawall_service.rate_limit.gauge import build_degraded_gauge
+from seawall_service.rate_limit.policies import RateLimitPolicies
+from seawall_service.security.jwt import build_access_tokens
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
 from seawall_service.users.router import router as users_router
@@ -31,20 +38,24 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
+def create_app(settings: Settings, extensions: Extensions = DEFAULT_EXTENSIONS) -> FastAPI:
     """The API behind the edge: it trusts X-Principal-Id and knows no passwords or signing keys."""
-    return assemble(settings, "Seawall reference service", [documents_router, users_router])
+    routers = [documents_router, users_router]
+    return assemble(settings, "Seawall reference service", routers, extensions, principal_of_edge)
 
 
-def create_auth_app(settings: Settings) -> FastAPI:
+def create_auth_app(settings: Settings, extensions: Extensions = DEFAULT_EXTENSIONS) -> FastAPI:
     """The auth gateway: signs users in, and tells the edge who a request comes from."""
-    return assemble(settings, "Seawall auth gateway", [build_auth_router(settings)])
+    tokens = build_access_tokens(settings)
+    return assemble(settings, "Seawall auth gateway", [build_auth_router(settings, tokens)], extensions, tokens.identify)
 
 
-def assemble(settings: Settings, title: str, routers: Iterable[APIRouter]) -> FastAPI:
+def assemble(settings: Settings, title: str, routers: Sequence[APIRouter], extensions: Extensions, identify: Identify) -> FastAPI:
+    metrics = RequestMetrics() if settings.metrics_enabled else None
+    registry = metrics.registry if metrics and settings.rate_limit_enabled else None
     app = FastAPI(
         title=title,
-        lifespan=build_lifespan(settings),
+        lifespan=build_lifespan(settings, extensions, build_degraded_gauge(registry)),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the address that this process sees, which is http and not the edge's.
@@ -57,26 +68,31 @@ def assemble(settings: Settings, title: str, routers: Iterable[APIRouter]) -> Fa
     register_exception_handlers(app)
     for router in (health.router, *routers):
         app.include_router(router)
-    metrics = RequestMetrics() if settings.metrics_enabled else None
     if metrics:
         app.include_router(build_metrics_router(metrics))
-    add_middleware(app, settings, metrics)
+    policies = RateLimitPolicies(settings, (getattr(route, "path", "") for router in routers for route in router.routes))
+    add_middleware(app, settings, metrics, policies, identify)
     log_configuration(settings, title)
     return app
 
 
-def add_middleware(app: FastAPI, settings: Settings, metrics: RequestMetrics | None) -> None:
+def add_middleware(
+    app: FastAPI, settings: Settings, metrics: RequestMetrics | None, policies: RateLimitPolicies, identify: Identify
+) -> None:
     """Innermost first, since each one that is added wraps those before it."""
     app.add_middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout)
+    if settings.rate_limit_enabled:
+        clients = Clients(settings.rate_limit_key_strategy, identify)
+        app.add_middleware(RateLimitMiddleware, policies=policies, clients=clients)
     app.add_middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes)
     app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:
         app.add_middleware(
             EnvelopeCORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PATCH"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After", *RATE_LIMIT_HEADERS],
         )
     if metrics:
         app.add_middleware(TelemetryMiddleware, metrics=metrics)
