@@ -67,6 +67,13 @@ def username() -> str:
     return name
 
 
+@pytest.fixture
+def user_id(username: str, database: psycopg.Connection) -> str:
+    row = database.execute("SELECT id::text FROM proj_users WHERE username = %s", (username,)).fetchone()
+    assert row is not None
+    return str(row[0])
+
+
 def connect(url_variable: str, password_variable: str) -> psycopg.Connection:
     return psycopg.connect(
         os.environ[url_variable],

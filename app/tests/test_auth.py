@@ -148,13 +148,6 @@ def test_the_database_never_sees_a_token(auth: TestClient, username: str, databa
     assert all(token not in row[0] for row in rows)
 
 
-@pytest.fixture
-def user_id(username: str, database: psycopg.Connection) -> str:
-    row = database.execute("SELECT id::text FROM proj_users WHERE username = %s", (username,)).fetchone()
-    assert row is not None
-    return str(row[0])
-
-
 def claims_of(user_id: str) -> dict[str, object]:
     now = int(time.time())
     return {"sub": user_id, "iat": now, "exp": now + 60, "iss": "seawall", "jti": "1"}
