@@ -404,35 +404,6 @@ def test_a_share_is_never_nothing() -> None:
     assert share_of(TokenBucket(2, 1), 4) == TokenBucket(1, 1)
 
 
-def allowed_of(servers: Sequence[RunningServer], count: int) -> int:
-    headers = {"X-Forwarded-For": "198.51.100.7"}
-    with ThreadPoolExecutor(4) as threads:
-        answers = list(threads.map(lambda n: servers[n % len(servers)].get("/api/v1/documents", headers).status, range(count)))
-    assert set(answers) <= {200, 429}
-    return answers.count(200)
-
-
-@pytest.mark.requirement("RL-02")
-def test_60_of_80_over_two_servers_with_two_workers_each(boot: Boot) -> None:
-    environment = {
-        "RATE_LIMIT_ENABLED": "true",
-        "RATE_LIMIT_WINDOW_SECONDS": "600",
-        "RATE_LIMIT_BURST_DEFAULT": "1000",
-        "RATE_LIMIT_PREFIX": f"test:{uuid4()}:",
-    }
-    servers = [boot(**environment).start(), boot(**environment).start()]
-    for server in servers:
-        server.until_answering("/readyz", seconds=60)
-    allowed = allowed_of(servers, 80)
-    busy = [line for server in servers for line in server.log_lines if line["event"] == "rate_limit.degraded"]
-    # On a machine so busy that Valkey takes a quarter of a second, workers rightly count for themselves.
-    assert allowed == 60 or busy
-    for server in servers:
-        logged = [line for line in server.log_lines if line["event"] == "rate_limit.rejected"]
-        assert logged
-        assert all(line["rules"] == ["ip:198.51.100.7:api", "ip:198.51.100.7:read:/api/v1/documents"] for line in logged)
-
-
 def degraded_workers(server: RunningServer) -> float:
     families = text_string_to_metric_families(server.get("/metrics").body.decode())
     return sum(sample.value for family in families for sample in family.samples if sample.name == "rate_limit_degraded")
@@ -443,6 +414,50 @@ def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+def allowed_of(servers: Sequence[RunningServer], count: int, address: str) -> int:
+    def ask(number: int) -> int:
+        return servers[number % len(servers)].get("/api/v1/documents", {"X-Forwarded-For": address}).status
+
+    with ThreadPoolExecutor(4) as threads:
+        answers = list(threads.map(ask, range(count)))
+    assert set(answers) <= {200, 429}
+    return answers.count(200)
+
+
+def events_of(servers: Sequence[RunningServer], event: str) -> list[dict[str, Any]]:
+    return [line for server in servers for line in server.log_lines if line["event"] == event]
+
+
+@pytest.mark.requirement("RL-02")
+def test_60_of_80_over_two_servers_with_two_workers_each(boot: Boot) -> None:
+    environment = {
+        "RATE_LIMIT_ENABLED": "true",
+        "RATE_LIMIT_WINDOW_SECONDS": "600",
+        "RATE_LIMIT_BURST_DEFAULT": "1000",
+        "RATE_LIMIT_DEGRADED_SECONDS": "1",
+        "RATE_LIMIT_PREFIX": f"test:{uuid4()}:",
+    }
+    servers = [boot(**environment).start(), boot(**environment).start()]
+    for server in servers:
+        server.until_answering("/readyz", seconds=60)
+    # On a machine so busy that Valkey takes a quarter of a second, workers rightly count for themselves: then once more.
+    for attempt in range(10):
+        degraded = len(events_of(servers, "rate_limit.degraded"))
+        address = f"198.51.100.{attempt}"
+        if all(degraded_workers(server) == 0 for server in servers):
+            allowed = allowed_of(servers, 80, address)
+            if len(events_of(servers, "rate_limit.degraded")) == degraded:
+                break
+        else:
+            servers[attempt % 2].get("/api/v1/documents")
+    else:
+        pytest.fail("Valkey did not answer in time in any of the attempts")
+    assert allowed == 60
+    rules = [f"ip:{address}:api", f"ip:{address}:read:/api/v1/documents"]
+    for server in servers:
+        assert rules in [line["rules"] for line in events_of([server], "rate_limit.rejected")]
 
 
 @pytest.mark.requirement("RL-11", "C23")
@@ -460,7 +475,7 @@ def test_valkey_lost_under_load(boot: Boot) -> None:
             RATE_LIMIT_PREFIX=f"test:{uuid4()}:",
             METRICS_ENABLED="true",
         )
-        server.start().until_answering("/readyz", seconds=60)
+        server.start().until_answering("/readyz", seconds=90)
         answers: list[int] = []
         stop = threading.Event()
 
