@@ -70,6 +70,11 @@ class UnauthorizedError(BaseAppException):
     headers: ClassVar[dict[str, str]] = {"WWW-Authenticate": "Bearer"}
 
 
+class ForbiddenError(BaseAppException):
+    status_code = 403
+    error_id = ErrorId.FORBIDDEN
+
+
 class NotFoundError(BaseAppException):
     status_code = 404
     error_id = ErrorId.NOT_FOUND

@@ -17,10 +17,10 @@ class RateLimitSettings(BaseSettings):
         default=False, alias="RATE_LIMIT_ENABLED", description="true limits requests to /api/v1 and sockets; needs REDIS_URL"
     )
     rate_limit_requests: PositiveInt = Field(
-        60, alias="RATE_LIMIT_REQUESTS", description="requests of one client in a window, over the whole API"
+        60, alias="RATE_LIMIT_REQUESTS", le=1_000_000, description="requests of one client in a window, over the whole API"
     )
     rate_limit_window_seconds: PositiveInt = Field(
-        60, alias="RATE_LIMIT_WINDOW_SECONDS", description="length of that window, in seconds"
+        60, alias="RATE_LIMIT_WINDOW_SECONDS", le=86_400, description="length of that window, in seconds"
     )
     rate_limit_key_strategy: Annotated[Literal["ip", "user_or_ip"], LowerCase] = Field(
         "ip",
@@ -31,10 +31,14 @@ class RateLimitSettings(BaseSettings):
     rate_limit_per_minute_default: PositiveInt = Field(
         120,
         alias="RATE_LIMIT_PER_MINUTE_DEFAULT",
+        le=1_000_000,
         description="requests of one client to one route, refilled in a minute",
     )
     rate_limit_burst_default: PositiveInt = Field(
-        30, alias="RATE_LIMIT_BURST_DEFAULT", description="requests of one client to one route that may come at once"
+        30,
+        alias="RATE_LIMIT_BURST_DEFAULT",
+        le=1_000_000,
+        description="requests of one client to one route that may come at once",
     )
     rate_limit_degraded_seconds: NonNegativeInt = Field(
         5,

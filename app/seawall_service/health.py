@@ -8,7 +8,7 @@ import structlog
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 
-from seawall_service.cache.client import Cache
+from seawall_service.cache.client import RedisServer
 from seawall_service.db.pool import Database
 from seawall_service.error_handlers import error_response
 from seawall_service.errors import RETRY_SOON, ErrorId, JsonValue, ServiceUnavailableError
@@ -51,10 +51,10 @@ async def check_database(database: Database, expected: str) -> tuple[Check, Chec
     return {"ok": True}, schema | {"ok": actual == [expected], "actual": ",".join(actual) or None}
 
 
-async def check_cache(cache: Cache | None) -> Check:
-    if cache is None:
+async def check_cache(redis: RedisServer | None) -> Check:
+    if redis is None:
         return {"ok": True, "configured": False, "fatal": False}
-    reason = await cache.ping()
+    reason = await redis.ping()
     return {"ok": reason is None, "configured": True, "fatal": False, "reason": reason}
 
 
@@ -63,7 +63,7 @@ async def check_cache(cache: Cache | None) -> Check:
 async def ready(request: Request) -> Response:
     services: Any = request.state
     (database, schema), cache = await asyncio.gather(
-        check_database(services.database, request.app.state.expected_revision), check_cache(services.cache)
+        check_database(services.database, request.app.state.expected_revision), check_cache(services.redis)
     )
     checks: JsonValue = {"database": database, "schema": schema, "cache": cache}
     if database["ok"] and schema["ok"]:

@@ -10,8 +10,11 @@ from typing import TypedDict
 import structlog
 from fastapi import FastAPI
 
-from seawall_service.cache.client import Cache, build_cache
+from seawall_service.cache.client import RedisServer, build_redis
+from seawall_service.cache.interface import Cache
 from seawall_service.db.pool import Connection, Database
+from seawall_service.extensions import Extensions
+from seawall_service.rate_limit.interface import RateLimiter
 from seawall_service.settings import Settings
 from seawall_service.startup_gate import StartupRefused
 from seawall_service.telemetry import Telemetry
@@ -25,7 +28,9 @@ WORKER_BOOT_ERROR = 3  # gunicorn's master stops the whole service when a worker
 
 class State(TypedDict):
     database: Database
-    cache: Cache | None
+    redis: RedisServer | None
+    cache: Cache
+    rate_limiter: RateLimiter | None
 
 
 async def judge_or_exit(database: Database) -> None:
@@ -61,18 +66,25 @@ async def open_database(settings: Settings, instrument: Callable[[Connection], N
 
 
 def build_lifespan(
-    settings: Settings, exports: Exports, telemetry: Telemetry
+    settings: Settings, extensions: Extensions, exports: Exports, telemetry: Telemetry
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncGenerator[State]:
         telemetry.open()
         async with exports.exporting(telemetry.close):
-            cache = build_cache(settings)
+            redis = build_redis(settings)
+            client = redis.client if redis else None
+            rate_limiter = extensions.build_rate_limiter(
+                settings, client, lambda degraded: telemetry.gauge("rate_limit_degraded", degraded, {})
+            )
+            cache = extensions.build_cache(settings, client)
             try:
                 async with open_database(settings, exports.instrument_connection) as database:
-                    yield {"database": database, "cache": cache}
+                    yield {"database": database, "redis": redis, "cache": cache, "rate_limiter": rate_limiter}
             finally:
-                if cache is not None:
-                    await cache.close()
+                if rate_limiter is not None:
+                    await rate_limiter.close()
+                if redis is not None:
+                    await redis.close()
 
     return lifespan

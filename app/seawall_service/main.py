@@ -1,6 +1,7 @@
 """Puts an application together from its settings; importing this module does nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
@@ -11,14 +12,20 @@ from seawall_service.auth.router import build_auth_router
 from seawall_service.db.revision import expected_revision
 from seawall_service.documents.router import router as documents_router
 from seawall_service.error_handlers import ErrorResponse, register_exception_handlers
+from seawall_service.extensions import DEFAULT_EXTENSIONS, Extensions
 from seawall_service.lifespan import build_lifespan
 from seawall_service.metrics import PrometheusTelemetry, build_metrics_router
 from seawall_service.middleware.body_limit import BodySizeLimitMiddleware
 from seawall_service.middleware.boundary import BoundaryMiddleware
 from seawall_service.middleware.context import ContextMiddleware
 from seawall_service.middleware.cors import EnvelopeCORSMiddleware
+from seawall_service.middleware.rate_limit import HEADERS as RATE_LIMIT_HEADERS
+from seawall_service.middleware.rate_limit import RateLimitMiddleware
 from seawall_service.middleware.telemetry import TelemetryMiddleware
 from seawall_service.middleware.timeout import RequestTimeoutMiddleware
+from seawall_service.rate_limit.client import Clients, Identify, principal_of_edge
+from seawall_service.rate_limit.policies import RateLimitPolicies
+from seawall_service.security.jwt import build_access_tokens
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
 from seawall_service.telemetry import NoopTelemetry, Telemetry, build_telemetry
@@ -31,24 +38,39 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-def create_app(settings: Settings) -> FastAPI:
+API_ROUTERS = (documents_router, users_router)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What the API and the auth gateway differ in; `identify` tells whose request it is, for the limiter."""
+
+    title: str
+    service_name: str
+    routers: Sequence[APIRouter]
+    identify: Identify
+
+
+def create_app(settings: Settings, extensions: Extensions = DEFAULT_EXTENSIONS) -> FastAPI:
     """The API behind the edge: it trusts X-Principal-Id and knows no passwords or signing keys."""
-    return assemble(settings, "Seawall reference service", "seawall-api", [documents_router, users_router])
+    return assemble(settings, Program("Seawall reference service", "seawall-api", API_ROUTERS, principal_of_edge), extensions)
 
 
-def create_auth_app(settings: Settings) -> FastAPI:
+def create_auth_app(settings: Settings, extensions: Extensions = DEFAULT_EXTENSIONS) -> FastAPI:
     """The auth gateway: signs users in, and tells the edge who a request comes from."""
-    return assemble(settings, "Seawall auth gateway", "seawall-auth", [build_auth_router(settings)])
+    tokens = build_access_tokens(settings)
+    routers = [build_auth_router(settings, tokens)]
+    return assemble(settings, Program("Seawall auth gateway", "seawall-auth", routers, tokens.identify), extensions)
 
 
-def assemble(settings: Settings, title: str, service_name: str, routers: Iterable[APIRouter]) -> FastAPI:
+def assemble(settings: Settings, program: Program, extensions: Extensions) -> FastAPI:
     prometheus = PrometheusTelemetry() if settings.metrics_enabled else None
-    telemetry = build_telemetry(settings, service_name, prometheus)
-    exports = Exports(settings, service_name)
+    telemetry = build_telemetry(settings, program.service_name, prometheus)
+    exports = Exports(settings, program.service_name)
     app = Application(
-        title=title,
+        title=program.title,
         telemetry=exports.native,
-        lifespan=build_lifespan(settings, exports, telemetry),
+        lifespan=build_lifespan(settings, extensions, exports, telemetry),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the address that this process sees, which is http and not the edge's.
@@ -61,26 +83,37 @@ def assemble(settings: Settings, title: str, service_name: str, routers: Iterabl
     app.state.telemetry = telemetry
     app.state.exports = exports
     register_exception_handlers(app)
-    for router in (health.router, *routers):
+    for router in (health.router, *program.routers):
         app.include_router(router)
     if prometheus is not None:
         app.include_router(build_metrics_router(prometheus))
-    add_middleware(app, settings, telemetry, exports.tracer)
+    policies = RateLimitPolicies(settings, (getattr(route, "path", "") for router in program.routers for route in router.routes))
+    add_middleware(app, settings, telemetry, exports.tracer, policies, program.identify)
     return app
 
 
-def add_middleware(app: Application, settings: Settings, telemetry: Telemetry, tracer: Tracer | None) -> None:
+def add_middleware(
+    app: Application,
+    settings: Settings,
+    telemetry: Telemetry,
+    tracer: Tracer | None,
+    policies: RateLimitPolicies,
+    identify: Identify,
+) -> None:
     """Innermost first, since each one that is added wraps those before it."""
     app.add_middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout)
+    if settings.rate_limit_enabled:
+        clients = Clients(settings.rate_limit_key_strategy, identify)
+        app.add_middleware(RateLimitMiddleware, policies=policies, clients=clients)
     app.add_middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes)
     app.add_middleware(BoundaryMiddleware)
     if settings.cors_origins:
         app.add_middleware(
             EnvelopeCORSMiddleware,
             allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
+            allow_methods=["GET", "POST", "PATCH"],
             allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID"],
+            expose_headers=["X-Request-ID", "Retry-After", *RATE_LIMIT_HEADERS],
         )
     if not isinstance(telemetry, NoopTelemetry):
         app.add_middleware(TelemetryMiddleware, telemetry=telemetry)

@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from seawall_service.errors import SeawallError
+from seawall_service.security.signing_key import UnfitKeyError, cure_for, load_signing_key
 from seawall_service.settings import EnvironmentSettings, MigrationSettings, Settings
 
 EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: a supervisor can tell a refusal from a crash
-MIN_JWT_SECRET_BYTES = 32
-MIN_JWT_SECRET_CHARACTERS = 10
 # Without a user or a password, which the refusal and the exporter's own warnings would show.
 HTTP_URL = re.compile(r"https?://[A-Za-z0-9_.:\[\]-]+(/[^\s?#]*)?")
+MAX_REQUESTS_PER_SECOND = 1_000
+MAX_DEGRADED_SECONDS = 300
 
 Component = Literal["api", "auth", "command"]
 
@@ -136,19 +137,60 @@ def proxies_are_named(settings: Settings, component: Component) -> Iterator[Refu
             )
 
 
-def jwt_secret_is_strong(settings: Settings, component: Component) -> Iterator[Refusal]:
+def signing_key_fits(settings: Settings, component: Component) -> Iterator[Refusal]:
     if component != "auth":
         return
-    cure = "Make one with: openssl rand -hex 32"
     if settings.jwt_secret is None:
+        cure = cure_for(settings.jwt_algorithm)
         yield Refusal("JWT_SECRET_FILE", "is not set, and the auth gateway signs access tokens with it", cure)
         return
-    secret = settings.jwt_secret.get_secret_value()
-    if len(secret.encode()) < MIN_JWT_SECRET_BYTES or len(set(secret)) < MIN_JWT_SECRET_CHARACTERS:
+    try:
+        load_signing_key(settings.jwt_algorithm, settings.jwt_secret.get_secret_value())
+    except UnfitKeyError as error:
+        yield Refusal("JWT_SECRET_FILE", str(error), error.cure)
+
+
+def issuer_is_whole(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if component != "auth":
+        return
+    if settings.oidc_jwks_url and not settings.oidc_issuer:
+        yield Refusal("OIDC_ISSUER", "is not set, while OIDC_JWKS_URL is", "Set it to what the tokens name in `iss`")
+    if settings.oidc_issuer and not settings.oidc_audience:
+        cure = "Set it to what tokens for this service name in `aud`"
+        yield Refusal("OIDC_AUDIENCE", "is not set, so tokens for any other service would be taken", cure)
+    needed = ("https",) if settings.is_production else ("https", "http")
+    for variable, url in (("OIDC_ISSUER", settings.oidc_issuer), ("OIDC_JWKS_URL", settings.oidc_jwks_url)):
+        parts = urlsplit(url)
+        if url and (parts.scheme not in needed or not parts.hostname):
+            yield Refusal(variable, "is no https:// address, so whoever is on the way could sign tokens", "Use https://…")
+
+
+def shared_features_have_a_server(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if not settings.is_production or component == "command" or settings.redis_url:
+        return
+    for variable, enabled in (("RATE_LIMIT_ENABLED", settings.rate_limit_enabled), ("CACHE_ENABLED", settings.cache_enabled)):
+        if enabled:
+            cure = f"Set REDIS_URL=redis://user@host:6379/0, or {variable}=false"
+            yield Refusal("REDIS_URL", f"is not set, while {variable}=true needs what all workers share", cure)
+
+
+def limits_limit(settings: Settings, component: Component) -> Iterator[Refusal]:
+    """A limit that nobody can reach would pass for one."""
+    if not settings.is_production or component == "command" or not settings.rate_limit_enabled:
+        return
+    for variable, requests, seconds in (
+        ("RATE_LIMIT_REQUESTS", settings.rate_limit_requests, settings.rate_limit_window_seconds),
+        ("RATE_LIMIT_PER_MINUTE_DEFAULT", settings.rate_limit_per_minute_default, 60),
+        ("RATE_LIMIT_BURST_DEFAULT", settings.rate_limit_burst_default, 1),
+    ):
+        if requests > MAX_REQUESTS_PER_SECOND * seconds:
+            cure = f"Set at most {MAX_REQUESTS_PER_SECOND * seconds}, or RATE_LIMIT_ENABLED=false"
+            yield Refusal(variable, f"allows one client more than {MAX_REQUESTS_PER_SECOND} requests a second", cure)
+    if settings.rate_limit_degraded_seconds > MAX_DEGRADED_SECONDS:
         yield Refusal(
-            "JWT_SECRET_FILE",
-            f"holds a key that can be guessed (under {MIN_JWT_SECRET_BYTES} bytes or monotonous)",
-            cure,
+            "RATE_LIMIT_DEGRADED_SECONDS",
+            "would let every worker count for itself for long after REDIS_URL is back",
+            f"Set at most {MAX_DEGRADED_SECONDS}",
         )
 
 
@@ -181,7 +223,10 @@ CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     urls_hold_no_password,
     cors_is_explicit,
     proxies_are_named,
-    jwt_secret_is_strong,
+    signing_key_fits,
+    issuer_is_whole,
+    shared_features_have_a_server,
+    limits_limit,
     metrics_sum_over_workers,
     collector_has_an_address,
 )

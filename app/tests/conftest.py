@@ -1,5 +1,6 @@
 """What the tests share: the real database and cache, applications on top of them, and a real gunicorn."""
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -16,9 +17,11 @@ from starlette.testclient import TestClient
 
 from seawall_service.main import create_app, create_auth_app
 from seawall_service.startup_gate import load_settings
+from seawall_service.users.first_user import make_first_user
 from tests.running_server import RunningServer
 
 EDGE = ("127.0.0.1", 40000)
+PASSWORD = "correct horse battery staple"
 
 type Boot = Callable[..., RunningServer]
 
@@ -55,6 +58,20 @@ def principal_id() -> UUID:
 @pytest.fixture
 def headers(principal_id: UUID) -> dict[str, str]:
     return {"X-Principal-Id": str(principal_id)}
+
+
+@pytest.fixture
+def username() -> str:
+    name = f"ada-{uuid4().hex[:12]}"
+    assert asyncio.run(make_first_user(load_settings("command"), name, PASSWORD))
+    return name
+
+
+@pytest.fixture
+def user_id(username: str, database: psycopg.Connection) -> str:
+    row = database.execute("SELECT id::text FROM proj_users WHERE username = %s", (username,)).fetchone()
+    assert row is not None
+    return str(row[0])
 
 
 def connect(url_variable: str, password_variable: str) -> psycopg.Connection:

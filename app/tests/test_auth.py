@@ -17,16 +17,7 @@ from starlette.testclient import TestClient
 from seawall_service.auth.service import rotate
 from seawall_service.db.pool import connection_arguments
 from seawall_service.startup_gate import load_settings
-from seawall_service.users.first_user import make_first_user
-
-PASSWORD = "correct horse battery staple"
-
-
-@pytest.fixture
-def username() -> str:
-    name = f"ada-{uuid4().hex[:12]}"
-    assert asyncio.run(make_first_user(load_settings("command"), name, PASSWORD))
-    return name
+from tests.conftest import PASSWORD
 
 
 def login(auth: TestClient, username: str, password: str = PASSWORD) -> dict[str, str]:
@@ -157,47 +148,113 @@ def test_the_database_never_sees_a_token(auth: TestClient, username: str, databa
     assert all(token not in row[0] for row in rows)
 
 
-def forged(changes: dict[str, object], key: str | None = None, algorithm: str = "HS256") -> str:
+def claims_of(user_id: str) -> dict[str, object]:
+    now = int(time.time())
+    return {"sub": user_id, "iat": now, "exp": now + 60, "iss": "seawall", "jti": "1"}
+
+
+def forged(user_id: str, changes: dict[str, object] | None = None, key: str | None = None, algorithm: str = "HS256") -> str:
     secret = load_settings("auth").jwt_secret
     assert secret is not None
-    now = int(time.time())
-    claims: dict[str, object] = {"sub": str(uuid4()), "iat": now, "exp": now + 60, "iss": "seawall", "jti": "1"}
-    claims = {name: value for name, value in (claims | changes).items() if value is not None}
+    claims = {name: value for name, value in (claims_of(user_id) | (changes or {})).items() if value is not None}
     return jwt.encode(claims, key or secret.get_secret_value(), algorithm=algorithm)
 
 
-def unsigned() -> str:
+def unsigned(user_id: str) -> str:
     def part(value: object) -> str:
         return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
-    now = int(time.time())
-    claims = {"sub": str(uuid4()), "iat": now, "exp": now + 60, "iss": "seawall", "jti": "1"}
-    return f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims)}."
+    return f"{part({'alg': 'none', 'typ': 'JWT'})}.{part(claims_of(user_id))}."
 
 
-def test_our_own_forgery_passes_when_nothing_is_wrong_with_it(auth: TestClient) -> None:
-    assert verify(auth, forged({}))[0] == 204
+def test_our_own_forgery_passes_when_nothing_is_wrong_with_it(auth: TestClient, user_id: str) -> None:
+    """Also without `sid`: such tokens were issued before there was a sign-out, and must not end at an update."""
+    assert verify(auth, forged(user_id)) == (204, user_id, b"")
 
 
 @pytest.mark.parametrize(
     "changes",
-    [{"exp": 1}, {"iss": "other"}, {"sub": "root"}, {"sub": None}, {"exp": None}, {"jti": None}, {"iat": 99_999_999_999}],
+    [
+        {"exp": 1},
+        {"iss": "other"},
+        {"sub": "root"},
+        {"sub": str(uuid4())},
+        {"sub": None},
+        {"exp": None},
+        {"jti": None},
+        {"iat": 99_999_999_999},
+        {"sid": "no uuid"},
+        {"sid": 7},
+    ],
 )
-def test_bad_claims_are_refused(auth: TestClient, changes: dict[str, object]) -> None:
-    assert verify(auth, forged(changes))[:2] == (401, None)
+def test_bad_claims_are_refused(auth: TestClient, user_id: str, changes: dict[str, object]) -> None:
+    assert verify(auth, forged(user_id, changes))[:2] == (401, None)
 
 
-def test_bad_signatures_are_refused(auth: TestClient) -> None:
-    for token in (forged({}, key="x" * 40), forged({}, algorithm="HS512"), unsigned(), "", "a.b.c", forged({})[:-2]):
+@pytest.mark.requirement("SEC-11")
+def test_bad_signatures_are_refused(auth: TestClient, user_id: str) -> None:
+    good = forged(user_id)
+    other_key, other_algorithm = forged(user_id, key="x" * 40), forged(user_id, algorithm="HS512")
+    for token in (other_key, other_algorithm, unsigned(user_id), "", "a.b.c", good[:-2]):
         assert verify(auth, token)[:2] == (401, None)
 
 
-def test_verify_wants_exactly_one_bearer(auth: TestClient) -> None:
-    good = f"Bearer {forged({})}"
+def test_verify_wants_exactly_one_bearer(auth: TestClient, user_id: str) -> None:
+    good = f"Bearer {forged(user_id)}"
     for headers in ([], [("Authorization", "Basic YTpi")], [("Authorization", good), ("Authorization", good)]):
         response = auth.get("/internal/verify", headers=headers)
         assert response.status_code == 401
         assert response.headers["WWW-Authenticate"] == "Bearer"
+
+
+def logout(auth: TestClient, token: str) -> tuple[int, bytes]:
+    response = auth.post("/api/auth/logout", json={"refresh_token": token})
+    return response.status_code, response.content
+
+
+def test_sign_out_ends_the_session_and_no_other(auth: TestClient, username: str) -> None:
+    mine, other = login(auth, username), login(auth, username)
+    _, renewed = refresh(auth, mine["refresh_token"])
+    # Even with the token that was used before: it is of the same session.
+    assert logout(auth, mine["refresh_token"]) == (204, b"")
+    for tokens in (mine, renewed):
+        assert verify(auth, tokens["access_token"])[:2] == (401, None)
+    assert refresh(auth, renewed["refresh_token"])[0] == 401
+    assert verify(auth, other["access_token"])[0] == 204
+    assert refresh(auth, other["refresh_token"])[0] == 200
+
+
+def test_sign_out_twice_or_with_an_invented_token_says_the_same(auth: TestClient, username: str) -> None:
+    token = login(auth, username)["refresh_token"]
+    assert [logout(auth, sent) for sent in (token, token, "invented")] == [(204, b"")] * 3
+
+
+def test_a_stolen_refresh_token_takes_the_access_tokens_with_it(auth: TestClient, username: str) -> None:
+    stolen = login(auth, username)
+    _, thief = refresh(auth, stolen["refresh_token"])
+    assert verify(auth, thief["access_token"])[0] == 204
+    assert refresh(auth, stolen["refresh_token"])[0] == 401
+    assert verify(auth, thief["access_token"])[0] == 401
+
+
+def test_disabled_users_are_refused_at_the_next_request(auth: TestClient, username: str, database: psycopg.Connection) -> None:
+    token = login(auth, username)["access_token"]
+    assert verify(auth, token)[0] == 204
+    database.execute("UPDATE proj_users SET disabled_at = now() WHERE username = %s", (username,))
+    assert verify(auth, token)[:2] == (401, None)
+
+
+def test_revocations_are_forgotten_when_no_token_can_be_left(
+    auth: TestClient, username: str, database: psycopg.Connection
+) -> None:
+    token = login(auth, username)
+    logout(auth, token["refresh_token"])
+    session = jwt.decode(token["access_token"], options={"verify_signature": False})["sid"]
+    query = "SELECT expires_at - now() > interval '23 hours' FROM state_revoked_sessions WHERE session_id = %s"
+    assert database.execute(query, (session,)).fetchall() == [(True,)]
+    database.execute("UPDATE state_revoked_sessions SET expires_at = now() WHERE session_id = %s", (session,))
+    logout(auth, login(auth, username)["refresh_token"])
+    assert database.execute(query, (session,)).fetchall() == []
 
 
 def test_access_tokens_are_short_lived(auth: TestClient, username: str) -> None:

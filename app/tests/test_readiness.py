@@ -13,6 +13,7 @@ from starlette.testclient import TestClient
 
 from seawall_service import lifespan
 from seawall_service.db.pool import Database
+from seawall_service.db.revision import expected_revision
 from seawall_service.main import create_app
 from seawall_service.startup_gate import load_settings
 from tests.conftest import Boot, client_of
@@ -97,17 +98,19 @@ def test_database_is_silent(monkeypatch: pytest.MonkeyPatch, silent_port: int) -
 
 
 def test_schema_of_another_release(api: TestClient, owner: psycopg.Connection) -> None:
+    ours = expected_revision()
     owner.execute("UPDATE alembic_version SET version_num = '0002'")
     try:
         response = api.get("/readyz")
         assert response.status_code == 503
-        assert response.json()["error"]["details"]["schema"] == {"ok": False, "expected": "0003", "actual": "0002"}
+        assert response.json()["error"]["details"]["schema"] == {"ok": False, "expected": ours, "actual": "0002"}
         assert api.get("/healthz").status_code == 200
     finally:
-        owner.execute("UPDATE alembic_version SET version_num = '0003'")
+        owner.execute("UPDATE alembic_version SET version_num = %s", (ours,))
     assert api.get("/readyz").status_code == 200
 
 
+@pytest.mark.requirement("RL-11")
 @pytest.mark.parametrize("cache", ["closed", "silent", "wrong password", "none"])
 def test_the_cache_is_reported_but_not_needed(
     monkeypatch: pytest.MonkeyPatch, silent_port: int, cache: str, tmp_path_factory: pytest.TempPathFactory

@@ -74,6 +74,18 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
         ({"LOG_LEVEL": "loud"}, ["LOG_LEVEL"]),
         ({"METRICS_ENABLED": "true", "WEB_CONCURRENCY": "2"}, ["PROMETHEUS_MULTIPROC_DIR"]),
         ({"METRICS_ENABLED": "true", "PROMETHEUS_MULTIPROC_DIR": "/nowhere"}, ["PROMETHEUS_MULTIPROC_DIR"]),
+        ({"RATE_LIMIT_ENABLED": "true"}, []),
+        ({"RATE_LIMIT_ENABLED": "true", "REDIS_URL": ""}, ["REDIS_URL"]),
+        ({"CACHE_ENABLED": "true", "REDIS_URL": ""}, ["REDIS_URL"]),
+        ({"RATE_LIMIT_ENABLED": "false", "CACHE_ENABLED": "", "REDIS_URL": ""}, []),
+        ({"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_REQUESTS": "60001"}, ["RATE_LIMIT_REQUESTS"]),
+        ({"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_REQUESTS": "60000"}, []),
+        ({"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_PER_MINUTE_DEFAULT": "60001"}, ["RATE_LIMIT_PER_MINUTE_DEFAULT"]),
+        ({"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_BURST_DEFAULT": "1001"}, ["RATE_LIMIT_BURST_DEFAULT"]),
+        ({"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_DEGRADED_SECONDS": "301"}, ["RATE_LIMIT_DEGRADED_SECONDS"]),
+        ({"RATE_LIMIT_BURST_DEFAULT": "1001"}, []),
+        ({"RATE_LIMIT_REQUESTS": "0"}, ["RATE_LIMIT_REQUESTS"]),
+        ({"RATE_LIMIT_KEY_STRATEGY": "cookie"}, ["RATE_LIMIT_KEY_STRATEGY"]),
         ({"CORS_ORIGINS": "", "REQUIRE_AUTHENTICATED_PRINCIPAL": "0"}, ["REQUIRE_AUTHENTICATED_PRINCIPAL", "CORS_ORIGINS"]),
         ({"LOG_LEVEL": "loud", "DB_POOL_SIZE": "x"}, ["LOG_LEVEL", "DB_POOL_SIZE"]),
     ],
@@ -86,6 +98,28 @@ def test_development_is_lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused(monkeypatch, "api", {"APP_ENV": "", "CORS_ORIGINS": "", "REQUIRE_AUTHENTICATED_PRINCIPAL": ""}) == []
 
 
+@pytest.mark.parametrize(
+    ("environment", "variables"),
+    [
+        ({"OIDC_ISSUER": "https://id.example.org", "OIDC_AUDIENCE": "seawall"}, []),
+        ({"OIDC_ISSUER": "https://id.example.org"}, ["OIDC_AUDIENCE"]),
+        ({"OIDC_ISSUER": "http://id.example.org", "OIDC_AUDIENCE": "seawall"}, ["OIDC_ISSUER"]),
+        ({"OIDC_ISSUER": "seawall", "OIDC_AUDIENCE": "seawall"}, ["OIDC_ISSUER"]),
+        ({"OIDC_JWKS_URL": "https://id.example.org/keys"}, ["OIDC_ISSUER"]),
+        (
+            {"OIDC_ISSUER": "https://id.example.org", "OIDC_AUDIENCE": "s", "OIDC_JWKS_URL": "http://id.example.org/keys"},
+            ["OIDC_JWKS_URL"],
+        ),
+        ({"RATE_LIMIT_ENABLED": "true", "REDIS_URL": ""}, ["REDIS_URL"]),
+    ],
+)
+def test_production_table_of_the_gateway(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], variables: list[str]
+) -> None:
+    assert refused(monkeypatch, "auth", PRODUCTION | environment) == variables
+
+
+@pytest.mark.requirement("SEC-11")
 @pytest.mark.parametrize("secret", ["", "changethis", "x" * 64, "short-but-varied-0123456789", None])
 def test_weak_signing_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str | None) -> None:
     file = tmp_path / "jwt"

@@ -12,3 +12,8 @@ class Login:
 @dataclass(frozen=True, slots=True)
 class Refresh:
     refresh_token: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    refresh_token: str = field(repr=False)

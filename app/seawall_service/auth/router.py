@@ -3,37 +3,28 @@
 from fastapi import APIRouter, Request, Response
 
 from seawall_service.auth import service
-from seawall_service.auth.commands import Login, Refresh
-from seawall_service.auth.schemas import BEARER, LoginRequest, RefreshRequest, TokenResponse
+from seawall_service.auth.commands import Login, Logout, Refresh
+from seawall_service.auth.schemas import LoginRequest, LogoutRequest, RefreshRequest, TokenResponse
 from seawall_service.db.transaction import database_of
-from seawall_service.errors import SeawallError, UnauthorizedError
+from seawall_service.errors import UnauthorizedError
 from seawall_service.handlers import handling
-from seawall_service.security.jwt import AccessTokens
+from seawall_service.security.issuer import build_issuer
+from seawall_service.security.jwt import AccessTokens, bearer_token
 from seawall_service.security.passwords import Passwords
 from seawall_service.security.principal import SYSTEM_PRINCIPAL_ID
 from seawall_service.settings import Settings
 from seawall_service.users.service import find_credentials
 
 
-def bearer_token(request: Request) -> str:
-    values = request.headers.getlist("authorization")
-    scheme, _, token = values[0].partition(" ") if len(values) == 1 else ("", "", "")
-    if scheme.lower() != BEARER:
-        raise UnauthorizedError("A Bearer token is required")
-    return token.strip()
-
-
-def build_auth_router(settings: Settings) -> APIRouter:
-    if settings.jwt_secret is None:
-        raise SeawallError("the startup gate lets no auth gateway pass without JWT_SECRET_FILE")
+def build_auth_router(settings: Settings, tokens: AccessTokens) -> APIRouter:
     router = APIRouter(tags=["auth"])
-    tokens = AccessTokens(settings.jwt_secret.get_secret_value(), settings.jwt_algorithm, settings.access_token_ttl_seconds)
     passwords = Passwords(settings.password_hash_concurrency)
+    issuer = build_issuer(settings)
     refresh_ttl = settings.refresh_token_ttl_seconds
 
     def answer(session: service.Session) -> TokenResponse:
         return TokenResponse(
-            access_token=tokens.issue(session.user_id),
+            access_token=tokens.issue(session.user_id, session.id),
             expires_in=tokens.ttl_seconds,
             refresh_token=session.refresh_token,
         )
@@ -64,9 +55,25 @@ def build_auth_router(settings: Settings) -> APIRouter:
                 raise UnauthorizedError("The refresh token is not valid")
         return answer(session)
 
+    @router.post("/api/auth/logout", status_code=204)
+    async def logout(body: LogoutRequest, request: Request) -> None:
+        """Always 204, so that nobody learns which tokens there are."""
+        command = Logout(body.refresh_token)
+        with handling(command, SYSTEM_PRINCIPAL_ID):
+            async with database_of(request).transaction() as connection:
+                await service.end_session(connection, command.refresh_token)
+
     @router.get("/internal/verify", status_code=204, include_in_schema=False)
     async def verify(request: Request) -> Response:
-        user_id = tokens.verify(bearer_token(request))
+        """Asks the database each time: a sign-out holds from the next request on, and costs every request one statement."""
+        token = bearer_token(request.headers)
+        if issuer is not None and issuer.issued(token):
+            user_id = await issuer.principal_of(token)
+        else:
+            user_id, session_id = tokens.verify(token)
+            async with database_of(request).connection() as connection:
+                if not await service.is_current(connection, user_id, session_id):
+                    raise UnauthorizedError("The access token is not valid any more")
         return Response(status_code=204, headers={"X-Principal-Id": str(user_id)})
 
     return router

@@ -1,13 +1,12 @@
 """Requests and responses of /api/auth."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from seawall_service.schemas import BaseResponse, StrictRequest, Text
+from seawall_service.security.jwt import BEARER
 from seawall_service.users.schemas import MAX_PASSWORD_LENGTH
-
-BEARER: Final = "bearer"
 
 
 class LoginRequest(StrictRequest):
@@ -17,6 +16,10 @@ class LoginRequest(StrictRequest):
 
 class RefreshRequest(StrictRequest):
     refresh_token: Annotated[Text, Field(min_length=1, max_length=200, repr=False)]
+
+
+class LogoutRequest(RefreshRequest):
+    """Any refresh token of the session that is to end, also one that was used before."""
 
 
 class TokenResponse(BaseResponse):

@@ -1,4 +1,4 @@
-"""Refresh tokens: opaque, stored as digests, good for one use. Executes, never commits."""
+"""Sessions: families of refresh tokens, which are opaque, stored as digests, good for one use. Executes, never commits."""
 
 import hashlib
 import secrets
@@ -13,10 +13,13 @@ from seawall_service.db.purge import purge_expired
 log = structlog.get_logger(__name__)
 
 TOKEN_BYTES = 32
+# Longer than any access token lives, whatever ACCESS_TOKEN_TTL_SECONDS was when it was issued.
+REVOCATION_KEPT_SECONDS = 86_400
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
+    id: UUID
     user_id: UUID
     refresh_token: str = field(repr=False)
 
@@ -41,15 +44,11 @@ async def issue(connection: Connection, user_id: UUID, family_id: UUID, ttl_seco
         """,
         (digest(token), family_id, user_id, ttl_seconds),
     )
-    return Session(user_id, token)
+    return Session(family_id, user_id, token)
 
 
-async def rotate(connection: Connection, token: str, ttl_seconds: int) -> Session | None:
-    """The next session of the family, or None for a token that is not good.
-
-    None also when a used token came back: then its whole family is revoked, which the caller must commit.
-    """
-    # One use of a family at a time, or a revocation could miss the token that a parallel use is just issuing.
+async def lock_family(connection: Connection, token: str) -> None:
+    """One use of a family at a time, or a revocation could miss the token that a parallel use is just issuing."""
     await connection.execute(
         """
         SELECT pg_advisory_xact_lock(hashtextextended(family_id::text, 0))
@@ -57,6 +56,14 @@ async def rotate(connection: Connection, token: str, ttl_seconds: int) -> Sessio
         """,
         (digest(token),),
     )
+
+
+async def rotate(connection: Connection, token: str, ttl_seconds: int) -> Session | None:
+    """The next session of the family, or None for a token that is not good.
+
+    None also when a used token came back: then its whole family is revoked, which the caller must commit.
+    """
+    await lock_family(connection, token)
     cursor = await connection.execute(
         """
         UPDATE state_refresh_tokens t SET used_at = now()
@@ -70,18 +77,51 @@ async def rotate(connection: Connection, token: str, ttl_seconds: int) -> Sessio
     row = await cursor.fetchone()
     if row is not None:
         return await issue(connection, row["user_id"], row["family_id"], ttl_seconds)
-    await revoke_family_of_used(connection, token)
+    cursor = await connection.execute(
+        "SELECT 1 AS used FROM state_refresh_tokens WHERE token_digest = %s AND used_at IS NOT NULL", (digest(token),)
+    )
+    if await cursor.fetchone() is not None:
+        revoked = await revoke_family(connection, token)
+        if revoked:
+            log.warning("refresh_token.reused", revoked=revoked)
     return None
 
 
-async def revoke_family_of_used(connection: Connection, token: str) -> None:
+async def end_session(connection: Connection, token: str) -> None:
+    """Revokes the family of the token, and with it the access tokens that it led to. An unknown token ends nothing."""
+    await lock_family(connection, token)
+    await revoke_family(connection, token)
+    await purge_expired(connection, "state_revoked_sessions")
+
+
+async def revoke_family(connection: Connection, token: str) -> int:
+    """How many refresh tokens were good until now."""
+    await connection.execute(
+        """
+        INSERT INTO state_revoked_sessions (session_id, expires_at)
+        SELECT family_id, now() + make_interval(secs => %s) FROM state_refresh_tokens WHERE token_digest = %s
+        ON CONFLICT (session_id) DO NOTHING
+        """,
+        (REVOCATION_KEPT_SECONDS, digest(token)),
+    )
     cursor = await connection.execute(
         """
         UPDATE state_refresh_tokens SET revoked_at = now()
-         WHERE revoked_at IS NULL
-           AND family_id = (SELECT family_id FROM state_refresh_tokens WHERE token_digest = %s AND used_at IS NOT NULL)
+         WHERE revoked_at IS NULL AND family_id = (SELECT family_id FROM state_refresh_tokens WHERE token_digest = %s)
         """,
         (digest(token),),
     )
-    if cursor.rowcount:
-        log.warning("refresh_token.reused", revoked=cursor.rowcount)
+    return cursor.rowcount
+
+
+async def is_current(connection: Connection, user_id: UUID, session_id: UUID | None) -> bool:
+    """Whether the user may still come in, and has not signed out: two look-ups by primary key, in one statement."""
+    cursor = await connection.execute(
+        """
+        SELECT EXISTS (SELECT FROM proj_users WHERE id = %s AND disabled_at IS NULL)
+               AND NOT EXISTS (SELECT FROM state_revoked_sessions WHERE session_id = %s) AS current
+        """,
+        (user_id, session_id),
+    )
+    row = await cursor.fetchone()
+    return row is not None and row["current"]

@@ -41,7 +41,7 @@ class ContextMiddleware:
         with RequestTrace(headers, trusted=peer_trusted) as correlation_id:
             request_id = request_id_of(headers, correlation_id)
             state = scope.setdefault("state", {})
-            state |= {"request_id": request_id, "peer_trusted": peer_trusted}
+            state |= {"request_id": request_id, "peer_trusted": peer_trusted, "client_ip": client_ip}
             await self.answer(scope, receive, send, started=started, client_ip=client_ip)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, *, started: float, client_ip: str | None) -> None:

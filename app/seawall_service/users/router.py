@@ -1,11 +1,15 @@
-"""/api/v1/users: the caller's own user."""
+"""/api/v1/users: the caller's own user, and those of its documents."""
 
-from fastapi import APIRouter
+from uuid import UUID
 
-from seawall_service.deps import CurrentUserId, DbSession
+from fastapi import APIRouter, Request
+
+from seawall_service.db.transaction import database_of
+from seawall_service.deps import CurrentUserId, DbSession, SharedCache
 from seawall_service.users import service
-from seawall_service.users.queries import GetMe
-from seawall_service.users.schemas import UserResponse
+from seawall_service.users.commands import UpdateUser
+from seawall_service.users.queries import GetMe, GetUser
+from seawall_service.users.schemas import UpdateUserRequest, UserPublicResponse, UserResponse
 
 router = APIRouter(prefix="/api/v1/users", tags=["users"])
 
@@ -13,3 +17,19 @@ router = APIRouter(prefix="/api/v1/users", tags=["users"])
 @router.get("/me")
 async def get_me(principal_id: CurrentUserId, connection: DbSession) -> UserResponse:
     return await service.get_me(connection, GetMe(), principal_id)
+
+
+@router.get("/{user_id}")
+async def get_user(user_id: UUID, principal_id: CurrentUserId, connection: DbSession, cache: SharedCache) -> UserPublicResponse:
+    return await service.get_user(connection, cache, GetUser(user_id), principal_id)
+
+
+@router.patch("/{user_id}")
+async def update_user(
+    user_id: UUID, body: UpdateUserRequest, principal_id: CurrentUserId, cache: SharedCache, request: Request
+) -> UserPublicResponse:
+    # A transaction of its own rather than DbSession's, whose commit comes after the last line of the route.
+    async with database_of(request).transaction() as connection:
+        user = await service.update_user(connection, UpdateUser(user_id, body.display_name), principal_id)
+    await cache.delete(service.cache_key(user_id))
+    return user
