@@ -1,16 +1,16 @@
 """Puts an application together from its settings; importing this module does nothing."""
 
 from collections.abc import Iterable
-from typing import Any
 
 import structlog
 from fastapi import APIRouter, FastAPI
+from starlette.middleware import Middleware
 
 from seawall_service import health
 from seawall_service.auth.router import build_auth_router
 from seawall_service.db.revision import expected_revision
 from seawall_service.documents.router import router as documents_router
-from seawall_service.error_handlers import ErrorResponse, register_exception_handlers
+from seawall_service.error_handlers import register_exception_handlers
 from seawall_service.lifespan import build_lifespan
 from seawall_service.metrics import RequestMetrics, build_metrics_router
 from seawall_service.middleware.body_limit import BodySizeLimitMiddleware
@@ -19,16 +19,12 @@ from seawall_service.middleware.context import ContextMiddleware
 from seawall_service.middleware.cors import EnvelopeCORSMiddleware
 from seawall_service.middleware.telemetry import TelemetryMiddleware
 from seawall_service.middleware.timeout import RequestTimeoutMiddleware
+from seawall_service.openapi import DESCRIPTION, ERROR_RESPONSES, DocumentedAPI, operation_id
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
 from seawall_service.users.router import router as users_router
 
 log = structlog.get_logger(__name__)
-
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {"model": ErrorResponse},
-    422: {"model": ErrorResponse},
-}
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -42,14 +38,18 @@ def create_auth_app(settings: Settings) -> FastAPI:
 
 
 def assemble(settings: Settings, title: str, routers: Iterable[APIRouter]) -> FastAPI:
-    app = FastAPI(
+    metrics = RequestMetrics() if settings.metrics_enabled else None
+    app = DocumentedAPI(
         title=title,
+        description=DESCRIPTION,
         lifespan=build_lifespan(settings),
+        middleware=middleware_of(settings, metrics),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the address that this process sees, which is http and not the edge's.
         redirect_slashes=False,
-        openapi_url=None if settings.is_production else "/openapi.json",
+        openapi_url="/openapi.json" if settings.openapi_enabled or not settings.is_production else None,
+        generate_unique_id_function=operation_id,
         responses=ERROR_RESPONSES,
     )
     app.state.expected_revision = expected_revision()
@@ -57,31 +57,39 @@ def assemble(settings: Settings, title: str, routers: Iterable[APIRouter]) -> Fa
     register_exception_handlers(app)
     for router in (health.router, *routers):
         app.include_router(router)
-    metrics = RequestMetrics() if settings.metrics_enabled else None
     if metrics:
         app.include_router(build_metrics_router(metrics))
-    add_middleware(app, settings, metrics)
     log_configuration(settings, title)
     return app
 
 
-def add_middleware(app: FastAPI, settings: Settings, metrics: RequestMetrics | None) -> None:
-    """Innermost first, since each one that is added wraps those before it."""
-    app.add_middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout)
-    app.add_middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes)
-    app.add_middleware(BoundaryMiddleware)
-    if settings.cors_origins:
-        app.add_middleware(
-            EnvelopeCORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID"],
-        )
-    if metrics:
-        app.add_middleware(TelemetryMiddleware, metrics=metrics)
+def middleware_of(settings: Settings, metrics: RequestMetrics | None) -> list[Middleware]:
+    """All of them, outermost first: the order in which a request meets them."""
     peers = TrustedPeers(settings.forwarded_allow_ips, unix_socket=settings.binds_unix_socket)
-    app.add_middleware(ContextMiddleware, trusted_peers=peers)
+    return [
+        # The request id, before anything may log; one access line, after everything.
+        Middleware(ContextMiddleware, trusted_peers=peers),
+        # Counts every answer, refusals of those further in included.
+        *([Middleware(TelemetryMiddleware, metrics=metrics)] if metrics else []),
+        # Around all that may refuse, so that a page of another origin can read why.
+        *([cors(settings)] if settings.cors_origins else []),
+        # Inside CORS, where Starlette's own is not: its 500 is an answer like others.
+        Middleware(BoundaryMiddleware),
+        # Outside the deadline: a body that is too large is refused by its size alone.
+        Middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes),
+        # Innermost: the time of the handler, of its dependencies, and of the body's arrival.
+        Middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout),
+    ]
+
+
+def cors(settings: Settings) -> Middleware:
+    return Middleware(
+        EnvelopeCORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+        expose_headers=["X-Request-ID"],
+    )
 
 
 def log_configuration(settings: Settings, title: str) -> None:
