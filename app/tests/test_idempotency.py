@@ -33,6 +33,7 @@ def count(api: TestClient, entries: str, headers: dict[str, str]) -> int:
     return int(api.get(entries.removesuffix("/entries"), headers=headers).json()["entry_count"])
 
 
+@pytest.mark.requirement("DB-05")
 def test_the_second_answer_is_the_first_one(api: TestClient, headers: dict[str, str], entries: str) -> None:
     keyed = headers | {"Idempotency-Key": "one"}
     first = api.post(entries, json={"content": "a"}, headers=keyed)
@@ -73,6 +74,7 @@ def test_a_refused_command_does_not_use_the_key_up(api: TestClient, headers: dic
     assert api.post(entries, json={"content": "a", "expected_version": 1}, headers=keyed).status_code == 201
 
 
+@pytest.mark.requirement("DB-05")
 def test_parallel_repeats_run_once(api: TestClient, headers: dict[str, str], entries: str) -> None:
     keyed = headers | {"Idempotency-Key": "parallel"}
     with ThreadPoolExecutor(8) as threads:

@@ -22,17 +22,20 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.requirement("SEC-04")
 def test_absent_and_not_required_is_the_system(api: TestClient) -> None:
     document = api.post("/api/v1/documents", json={"title": "by the system"}).json()
     assert document["owner_id"] == "00000000-0000-4000-8000-000000000001"
 
 
+@pytest.mark.requirement("SEC-04")
 def test_absent_and_required_is_refused(strict: TestClient) -> None:
     response = strict.get("/api/v1/documents")
     assert response.status_code == 401
     assert response.json()["error"]["code"] == "unauthorized"
 
 
+@pytest.mark.requirement("SEC-04")
 @pytest.mark.parametrize(
     "value", ["", "system", USER[:-1], "{" + USER + "}", f"urn:uuid:{USER}", USER.replace("-", ""), f"{USER},{USER}"]
 )
@@ -46,6 +49,7 @@ def test_two_headers_are_refused(strict: TestClient) -> None:
     assert strict.get("/api/v1/documents", headers=headers).status_code == 401
 
 
+@pytest.mark.requirement("SEC-04", "SEC-05")
 def test_header_from_a_stranger_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "192.0.2.0/24")
     with client_of(create_app(load_settings("api"))) as client:
@@ -53,6 +57,7 @@ def test_header_from_a_stranger_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
         assert client.get("/api/v1/documents").status_code == 200
 
 
+@pytest.mark.requirement("SEC-04")
 def test_well_formed_is_taken(strict: TestClient) -> None:
     headers = {"X-Principal-Id": USER}
     document = strict.post("/api/v1/documents", json={"title": "mine"}, headers=headers).json()

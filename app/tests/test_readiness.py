@@ -36,6 +36,7 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.requirement("HLT-01")
 @pytest.mark.parametrize("path", LIVE)
 def test_live(api: TestClient, path: str) -> None:
     assert api.get(path).json() == {"status": "ok"}
@@ -63,6 +64,7 @@ def test_probes_answer_head_without_a_body(boot: Boot) -> None:
         assert body == b""
 
 
+@pytest.mark.requirement("HLT-02")
 @pytest.mark.parametrize("path", READY)
 def test_ready(api: TestClient, path: str) -> None:
     response = api.get(path)
@@ -73,6 +75,7 @@ def test_ready(api: TestClient, path: str) -> None:
     assert checks["cache"]["configured"] is True
 
 
+@pytest.mark.requirement("HLT-01", "HLT-02", "ERR-01")
 def test_database_refuses_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     with api_with(monkeypatch, DATABASE_URL="postgresql://seawall_app@127.0.0.1:9/app") as client:
         for path in LIVE:
@@ -88,6 +91,7 @@ def test_database_refuses_connections(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused.json()["error"]["code"] == "service_unavailable"
 
 
+@pytest.mark.requirement("HLT-02")
 def test_database_is_silent(monkeypatch: pytest.MonkeyPatch, silent_port: int) -> None:
     with api_with(monkeypatch, DATABASE_URL=f"postgresql://seawall_app@127.0.0.1:{silent_port}/app") as client:
         for _ in range(3):
@@ -96,6 +100,7 @@ def test_database_is_silent(monkeypatch: pytest.MonkeyPatch, silent_port: int) -
             assert time.perf_counter() - started < 2
 
 
+@pytest.mark.requirement("HLT-02")
 def test_schema_of_another_release(api: TestClient, owner: psycopg.Connection) -> None:
     owner.execute("UPDATE alembic_version SET version_num = '0002'")
     try:
@@ -108,6 +113,7 @@ def test_schema_of_another_release(api: TestClient, owner: psycopg.Connection) -
     assert api.get("/readyz").status_code == 200
 
 
+@pytest.mark.requirement("HLT-02")
 @pytest.mark.parametrize("cache", ["closed", "silent", "wrong password", "none"])
 def test_the_cache_is_reported_but_not_needed(
     monkeypatch: pytest.MonkeyPatch, silent_port: int, cache: str, tmp_path_factory: pytest.TempPathFactory

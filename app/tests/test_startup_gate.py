@@ -31,6 +31,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
     return []
 
 
+@pytest.mark.requirement("SEC-01", "SEC-02", "SEC-08", "SEC-11", "DB-01", "DB-03")
 @pytest.mark.parametrize(
     ("environment", "variables"),
     [
@@ -86,6 +87,7 @@ def test_development_is_lenient(monkeypatch: pytest.MonkeyPatch) -> None:
     assert refused(monkeypatch, "api", {"APP_ENV": "", "CORS_ORIGINS": "", "REQUIRE_AUTHENTICATED_PRINCIPAL": ""}) == []
 
 
+@pytest.mark.requirement("SEC-11")
 @pytest.mark.parametrize("secret", ["", "changethis", "x" * 64, "short-but-varied-0123456789", None])
 def test_weak_signing_keys(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, secret: str | None) -> None:
     file = tmp_path / "jwt"
@@ -100,6 +102,7 @@ def test_the_gateway_needs_a_signing_key_and_the_api_does_not(monkeypatch: pytes
     assert refused(monkeypatch, "api", PRODUCTION | {"JWT_SECRET_FILE": ""}) == []
 
 
+@pytest.mark.requirement("SEC-01", "SEC-08")
 @pytest.mark.parametrize("application", ["asgi", "auth_asgi"])
 def test_the_real_server_refuses_before_it_binds(boot: Boot, application: str) -> None:
     server = boot(
