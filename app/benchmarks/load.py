@@ -4,6 +4,7 @@ import asyncio
 import statistics
 import time
 from dataclasses import dataclass
+from functools import partial
 
 import uvloop
 
@@ -63,8 +64,7 @@ async def keep_busy(port: int, requests: list[bytes], status: bytes, seconds: fl
     durations: list[float] = []
     started = time.perf_counter()
     clients = [
-        (await loop.create_connection(lambda request=request: Client(request, status, durations), "127.0.0.1", port))[1]
-        for request in requests
+        (await loop.create_connection(partial(Client, request, status, durations), "127.0.0.1", port))[1] for request in requests
     ]
     done, _ = await asyncio.wait({client.ended for client in clients}, timeout=seconds, return_when=asyncio.FIRST_EXCEPTION)
     for client in clients:

@@ -48,16 +48,17 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/readyz", timeout=5):
-                    return
+                self.ask("/api/v1/documents")
+                return
             except OSError:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise
                 time.sleep(0.2)
 
-    def post(self, path: str, body: dict[str, str]) -> dict[str, str]:
+    def ask(self, path: str, body: dict[str, str] | None = None) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "X-Principal-Id": USER}
-        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", json.dumps(body).encode(), headers)
+        content = json.dumps(body).encode() if body else None
+        request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", content, headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
             parsed: dict[str, str] = json.load(answer)
             return parsed
@@ -72,9 +73,9 @@ def request_of(method: str, path: str, body: bytes = b"") -> bytes:
 
 def cases_of(server: Server) -> dict[str, tuple[list[bytes], bytes]]:
     """Each connection has a document of its own, since writers of one document wait for each other."""
-    documents = [server.post("/api/v1/documents", {"title": "Measured"})["id"] for _ in range(CONNECTIONS)]
+    documents = [server.ask("/api/v1/documents", {"title": "Measured"})["id"] for _ in range(CONNECTIONS)]
     for _ in range(ENTRIES_READ):
-        server.post(f"/api/v1/documents/{documents[0]}/entries", {"content": "Wind from the north, force four"})
+        server.ask(f"/api/v1/documents/{documents[0]}/entries", {"content": "Wind from the north, force four"})
     entry = json.dumps({"content": "Wind from the north, force four"}).encode()
     return {
         "append": ([request_of("POST", f"/api/v1/documents/{name}/entries", entry) for name in documents], b"201"),
