@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from seawall_service.errors import RETRY_SOON, BaseAppException, ErrorId, JsonValue, id_of_status
@@ -18,6 +18,13 @@ log = structlog.get_logger(__name__)
 
 # Two requests can be at odds in these ways; any other broken constraint is a mistake of ours, whatever the client is told.
 CONFLICTS = (psycopg.errors.UniqueViolation, psycopg.errors.ForeignKeyViolation, psycopg.errors.ExclusionViolation)
+# The client did nothing wrong and may try again. The pool's own errors are OperationalErrors: a full pool is "not available" too.
+UNAVAILABLE = (
+    psycopg.OperationalError,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+    psycopg.errors.TransactionTimeout,
+    psycopg.errors.ReadOnlySqlTransaction,
+)
 # A validation error is about what a client sent, so neither the answer nor the log line may grow with that.
 MAX_ERRORS = 20
 MAX_LOCATION = 10
@@ -26,13 +33,19 @@ MAX_MESSAGE = 200
 
 
 class ErrorBody(BaseModel):
-    code: str
-    message: str
-    request_id: str
-    details: JsonValue = None
+    """What went wrong, for programs (`code`), for people (`message`) and for support (`request_id`)."""
+
+    code: str = Field(description="Stable: codes are added, never renamed or removed", examples=["not_found"])
+    message: str = Field(description="One sentence in English, which may change", examples=["Not Found"])
+    request_id: str = Field(
+        description="The same as in X-Request-ID, and in the service's log", examples=["5f0c2b7e-6d5c-4b0e-9d1f-0c7f3a1f9b52"]
+    )
+    details: JsonValue = Field(None, description="What more there is to say, in a form that depends on the code; often null")
 
 
 class ErrorResponse(BaseModel):
+    """The envelope of every error."""
+
     error: ErrorBody
 
 
@@ -119,6 +132,6 @@ def register_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
     app.add_exception_handler(psycopg.errors.IntegrityError, on_integrity_error)
-    # The pool's own errors are OperationalErrors too: a full pool is "not available" as well.
-    app.add_exception_handler(psycopg.OperationalError, on_database_unavailable)
+    for unavailable in UNAVAILABLE:
+        app.add_exception_handler(unavailable, on_database_unavailable)
     app.add_exception_handler(Exception, on_exception)

@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from opentelemetry.trace import Tracer
+from starlette.middleware import Middleware
 
 from seawall_service import health
 from seawall_service.auth.router import build_auth_router
 from seawall_service.db.revision import expected_revision
 from seawall_service.documents.router import router as documents_router
-from seawall_service.error_handlers import ErrorResponse, register_exception_handlers
+from seawall_service.error_handlers import register_exception_handlers
 from seawall_service.extensions import DEFAULT_EXTENSIONS, Extensions
 from seawall_service.lifespan import build_lifespan
 from seawall_service.metrics import PrometheusTelemetry, build_metrics_router
@@ -23,20 +23,15 @@ from seawall_service.middleware.rate_limit import HEADERS as RATE_LIMIT_HEADERS
 from seawall_service.middleware.rate_limit import RateLimitMiddleware
 from seawall_service.middleware.telemetry import TelemetryMiddleware
 from seawall_service.middleware.timeout import RequestTimeoutMiddleware
+from seawall_service.openapi import DESCRIPTION, ERROR_RESPONSES, DocumentedAPI, operation_id
 from seawall_service.rate_limit.client import Clients, Identify, principal_of_edge
 from seawall_service.rate_limit.policies import RateLimitPolicies
 from seawall_service.security.jwt import build_access_tokens
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
 from seawall_service.telemetry import NoopTelemetry, Telemetry, build_telemetry
-from seawall_service.tracing import Application, Exports
+from seawall_service.tracing import Exports, TracedAPI
 from seawall_service.users.router import router as users_router
-
-ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {"model": ErrorResponse},
-    422: {"model": ErrorResponse},
-}
-
 
 API_ROUTERS = (documents_router, users_router)
 
@@ -63,21 +58,31 @@ def create_auth_app(settings: Settings, extensions: Extensions = DEFAULT_EXTENSI
     return assemble(settings, Program("Seawall auth gateway", "seawall-auth", routers, tokens.identify), extensions)
 
 
+class Application(DocumentedAPI, TracedAPI):
+    """FastAPI with our errors in its document, and traces that only trusted peers may continue."""
+
+
 def assemble(settings: Settings, program: Program, extensions: Extensions) -> FastAPI:
     prometheus = PrometheusTelemetry() if settings.metrics_enabled else None
     telemetry = build_telemetry(settings, program.service_name, prometheus)
     exports = Exports(settings, program.service_name)
+    peers = TrustedPeers(settings.forwarded_allow_ips, unix_socket=settings.binds_unix_socket)
     app = Application(
         title=program.title,
+        description=DESCRIPTION,
         telemetry=exports.native,
         lifespan=build_lifespan(settings, extensions, exports, telemetry),
+        middleware=middleware_of(settings, program, telemetry, exports.tracer, peers),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the address that this process sees, which is http and not the edge's.
         redirect_slashes=False,
-        openapi_url=None if settings.is_production else "/openapi.json",
+        openapi_url="/openapi.json" if settings.openapi_enabled or not settings.is_production else None,
+        generate_unique_id_function=operation_id,
         responses=ERROR_RESPONSES,
     )
+    if exports.tracer is not None:
+        app.trusted_peers = peers
     app.state.expected_revision = expected_revision()
     app.state.require_authenticated_principal = settings.require_authenticated_principal
     app.state.telemetry = telemetry
@@ -87,37 +92,38 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
         app.include_router(router)
     if prometheus is not None:
         app.include_router(build_metrics_router(prometheus))
-    policies = RateLimitPolicies(settings, (getattr(route, "path", "") for router in program.routers for route in router.routes))
-    add_middleware(app, settings, telemetry, exports.tracer, policies, program.identify)
     return app
 
 
-def add_middleware(
-    app: Application,
-    settings: Settings,
-    telemetry: Telemetry,
-    tracer: Tracer | None,
-    policies: RateLimitPolicies,
-    identify: Identify,
-) -> None:
-    """Innermost first, since each one that is added wraps those before it."""
-    app.add_middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout)
-    if settings.rate_limit_enabled:
-        clients = Clients(settings.rate_limit_key_strategy, identify)
-        app.add_middleware(RateLimitMiddleware, policies=policies, clients=clients)
-    app.add_middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes)
-    app.add_middleware(BoundaryMiddleware)
-    if settings.cors_origins:
-        app.add_middleware(
-            EnvelopeCORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST", "PATCH"],
-            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
-            expose_headers=["X-Request-ID", "Retry-After", *RATE_LIMIT_HEADERS],
-        )
-    if not isinstance(telemetry, NoopTelemetry):
-        app.add_middleware(TelemetryMiddleware, telemetry=telemetry)
-    peers = TrustedPeers(settings.forwarded_allow_ips, unix_socket=settings.binds_unix_socket)
-    app.add_middleware(ContextMiddleware, trusted_peers=peers, tracer=tracer)
-    if tracer is not None:
-        app.trusted_peers = peers
+def middleware_of(
+    settings: Settings, program: Program, telemetry: Telemetry, tracer: Tracer | None, peers: TrustedPeers
+) -> list[Middleware]:
+    """All of them, outermost first: the order in which a request meets them."""
+    policies = RateLimitPolicies(settings, (getattr(route, "path", "") for router in program.routers for route in router.routes))
+    clients = Clients(settings.rate_limit_key_strategy, program.identify)
+    return [
+        # The request id, before anything may log; one access line, after everything.
+        Middleware(ContextMiddleware, trusted_peers=peers, tracer=tracer),
+        # Counts every answer, refusals of those further in included.
+        *([] if isinstance(telemetry, NoopTelemetry) else [Middleware(TelemetryMiddleware, telemetry=telemetry)]),
+        # Around all that may refuse, so that a page of another origin can read why.
+        *([cors(settings)] if settings.cors_origins else []),
+        # Inside CORS, where Starlette's own is not: its 500 is an answer like others.
+        Middleware(BoundaryMiddleware),
+        # Outside the deadline: a body that is too large is refused by its size alone.
+        Middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes),
+        # Before any work is done for the request.
+        *([Middleware(RateLimitMiddleware, policies=policies, clients=clients)] if settings.rate_limit_enabled else []),
+        # Innermost: the time of the handler, of its dependencies, and of the body's arrival.
+        Middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout),
+    ]
+
+
+def cors(settings: Settings) -> Middleware:
+    return Middleware(
+        EnvelopeCORSMiddleware,
+        allow_origins=list(settings.cors_origins),
+        allow_methods=["GET", "POST", "PATCH"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "X-Request-ID"],
+        expose_headers=["X-Request-ID", "Retry-After", *RATE_LIMIT_HEADERS],
+    )

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 
 def storable(value: str) -> str:
@@ -16,7 +16,7 @@ def storable(value: str) -> str:
 
 
 # JSON can carry both, PostgreSQL's text neither; without this such a request would be a 500.
-Text = Annotated[str, AfterValidator(storable)]
+Text = Annotated[str, AfterValidator(storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
 
 
 class StrictRequest(BaseModel):

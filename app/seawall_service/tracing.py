@@ -152,7 +152,7 @@ def has_destination(settings: Settings, signal: Signal) -> bool:
     return settings.otel_exporter == "otlp" and bool(settings.otlp_endpoint(signal))
 
 
-class Application(FastAPI):
+class TracedAPI(FastAPI):
     """FastAPI that takes a trace only from trusted peers, where spans are made: the server span begins before all middleware."""
 
     trusted_peers: TrustedPeers | None = None

@@ -4,13 +4,14 @@ from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
 
+from seawall_service.malformed_requests import EnvelopeHttpProtocol
 from seawall_service.settings import drain_seconds
 
 
 class Worker(UvicornWorker):
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
-        "http": "httptools",
+        "http": EnvelopeHttpProtocol,
         "lifespan": "on",
         "server_header": False,
         # Our own context middleware writes the access line and decides whom X-Forwarded-For is believed from.

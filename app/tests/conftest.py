@@ -23,6 +23,18 @@ from tests.running_server import RunningServer
 EDGE = ("127.0.0.1", 40000)
 PASSWORD = "correct horse battery staple"
 
+# Everything that can be switched on, with limits that no test reaches.
+ALL_FEATURES = {
+    "RATE_LIMIT_ENABLED": "true",
+    "RATE_LIMIT_REQUESTS": "1000000",
+    "RATE_LIMIT_PER_MINUTE_DEFAULT": "1000000",
+    "RATE_LIMIT_BURST_DEFAULT": "1000000",
+    "CACHE_ENABLED": "true",
+    "WS_LIMITS_ENABLED": "true",
+    "AUDIT_ENABLED": "true",
+    "TELEMETRY_MODE": "log",
+}
+
 type Boot = Callable[..., RunningServer]
 
 

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any, Self
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 STOP_SECONDS = 20.0
 
 
@@ -39,7 +39,7 @@ class Answer:
 
 
 class RunningServer:
-    def __init__(self, directory: Path, application: str, environment: dict[str, str]) -> None:
+    def __init__(self, directory: Path, application: str, environment: dict[str, str], address: str | None = None) -> None:
         directory.mkdir()
         self.metrics_directory = directory / "metrics"
         self.metrics_directory.mkdir()
@@ -59,6 +59,7 @@ class RunningServer:
             **environment,
         }
         self.application = application
+        self.address = address
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Self:
@@ -102,8 +103,8 @@ class RunningServer:
     def log_lines(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.stdout.splitlines()]
 
-    def connection(self) -> UnixConnection:
-        return UnixConnection(self.socket)
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection(self.address, timeout=10) if self.address else UnixConnection(self.socket)
 
     def request(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Answer:
         connection = self.connection()

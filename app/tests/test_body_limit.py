@@ -29,6 +29,7 @@ def chunks(body: bytes) -> Iterator[bytes]:
         yield body[start : start + 100]
 
 
+@pytest.mark.requirement("SEC-07")
 @pytest.mark.parametrize(("size", "status"), [(LIMIT, 201), (LIMIT + 1, 413)])
 @pytest.mark.parametrize("transfer", ["content-length", "chunked"])
 def test_limit(limited: TestClient, headers: dict[str, str], size: int, status: int, transfer: str) -> None:

@@ -57,11 +57,13 @@ def on_port(url: str, port: int) -> str:
     return f"postgresql://{parts.username}@127.0.0.1:{port}{parts.path}"
 
 
+@pytest.mark.requirement("SEC-02")
 def test_the_application_role_may_start(boot: Boot) -> None:
     server = boot(**PRODUCTION).start().until_answering("/readyz")
     assert server.get("/api/v1/documents").status == 401
 
 
+@pytest.mark.requirement("SEC-02")
 @pytest.mark.parametrize(
     ("expected_role", "reason"),
     [("seawall_migrator", "logged in as seawall_migrator"), ("seawall_owner", "logs in as seawall_migrator, which is not")],
@@ -96,6 +98,7 @@ def changed_by_hand(owner: psycopg.Connection, statements: str) -> Iterator[None
         assert owner.execute("SELECT * FROM seawall.grant_drift").fetchall() == []
 
 
+@pytest.mark.requirement("SEC-02")
 @pytest.mark.parametrize(
     ("statements", "reason"),
     [

@@ -64,16 +64,19 @@ def broken() -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.requirement("ERR-02")
 def test_codes_are_never_removed() -> None:
     assert {code.value for code in ErrorId} >= PUBLISHED_CODES
 
 
+@pytest.mark.requirement("ERR-03")
 def test_not_found_equals_the_published_body(api: TestClient) -> None:
     response = api.get("/api/v1/does-not-exist", headers={"X-Request-ID": "known"})
     assert response.status_code == 404
     assert response.json() == {"error": {"code": "not_found", "message": "Not Found", "request_id": "known", "details": None}}
 
 
+@pytest.mark.requirement("ERR-01", "ERR-06", "SEC-10")
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
@@ -112,6 +115,7 @@ def test_a_body_that_is_no_utf8(api: TestClient, headers: dict[str, str]) -> Non
     assert response.json()["error"]["code"] == "bad_request"
 
 
+@pytest.mark.requirement("ERR-04")
 def test_validation_details_never_repeat_the_input(auth: TestClient) -> None:
     response = auth.post("/api/auth/login", json={"username": "ada", "passwort": "hunter2-hunter2"})
     assert response.status_code == 422
@@ -173,6 +177,7 @@ def test_a_slash_too_many_is_no_redirect_of_a_login(auth: TestClient) -> None:
     assert response.json()["error"]["code"] == "not_found"
 
 
+@pytest.mark.requirement("ERR-05", "ERR-06")
 def test_unknown_errors_say_nothing_about_themselves(broken: TestClient) -> None:
     response = broken.get("/api/v1/broken", headers={"X-Request-ID": "known"})
     assert response.status_code == 500
@@ -185,6 +190,7 @@ def test_unknown_errors_say_nothing_about_themselves(broken: TestClient) -> None
     }
 
 
+@pytest.mark.requirement("ERR-01")
 def test_a_page_of_another_origin_can_read_that_something_failed(broken: TestClient) -> None:
     response = broken.get("/api/v1/broken", headers=ORIGIN)
     assert response.status_code == 500
@@ -197,6 +203,7 @@ def failures(lines: Sequence[MutableMapping[str, Any]]) -> list[object]:
     return [line["event"] for line in lines if line.get("exc_info")]
 
 
+@pytest.mark.requirement("ERR-10")
 @pytest.mark.parametrize("path", ["/api/v1/broken", "/api/v1/torn"])
 def test_unknown_errors_are_logged_once(broken: TestClient, caplog: pytest.LogCaptureFixture, path: str) -> None:
     with structlog.testing.capture_logs() as lines:
@@ -222,6 +229,7 @@ def test_a_refused_preflight_has_the_envelope(broken: TestClient, headers: dict[
     assert "Origin" in response.headers["Vary"]
 
 
+@pytest.mark.requirement("SEC-08")
 def test_an_allowed_preflight_is_answered(broken: TestClient) -> None:
     headers = ORIGIN | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "Idempotency-Key"}
     response = broken.options("/api/v1/documents", headers=headers)
@@ -229,6 +237,7 @@ def test_an_allowed_preflight_is_answered(broken: TestClient) -> None:
     assert response.headers["Access-Control-Allow-Origin"] == ORIGIN["Origin"]
 
 
+@pytest.mark.requirement("ERR-06")
 @pytest.mark.parametrize(("name", "logged"), [("taken", []), ("nobody", ["request.failed"]), ("UPPER", ["request.failed"])])
 def test_broken_constraints_are_conflicts_and_some_are_our_mistakes(broken: TestClient, name: str, logged: list[str]) -> None:
     if name == "taken":
@@ -245,6 +254,7 @@ def test_method_not_allowed_names_the_allowed_ones(api: TestClient) -> None:
     assert "GET" in api.delete("/api/v1/users/me").headers["Allow"]
 
 
+@pytest.mark.requirement("ERR-08")
 def test_openapi_shows_the_envelope(api: TestClient) -> None:
     schema = api.get("/openapi.json").json()
     for operations in schema["paths"].values():

@@ -23,6 +23,7 @@ def names_in(path: Path) -> set[str]:
     return {node.id if isinstance(node, ast.Name) else node.attr for node in nodes if isinstance(node, ast.Name | ast.Attribute)}
 
 
+@pytest.mark.requirement("DB-02")
 @pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.parent.name)
 def test_services_never_commit_and_never_see_a_request(path: Path) -> None:
     assert names_in(path).isdisjoint({"commit", "rollback", "transaction", "Request"})
@@ -32,17 +33,20 @@ def test_there_are_services() -> None:
     assert {path.parent.name for path in SERVICES} >= {"auth", "documents", "idempotency", "users"}
 
 
+@pytest.mark.requirement("ERR-07")
 def test_error_handlers_never_raise() -> None:
     tree = ast.parse((PACKAGE / "error_handlers.py").read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.Raise)]
 
 
+@pytest.mark.requirement("CODE-01")
 def test_routers_define_no_schemas() -> None:
     for path in PACKAGE.glob("*/router.py"):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         assert not [node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)], path
 
 
+@pytest.mark.requirement("CODE-01")
 def test_every_response_model_is_a_base_response(api: TestClient, auth: TestClient) -> None:
     names = [value for module in (auth_schemas, documents_schemas, users_schemas) for value in vars(module).values()]
     models = [value for value in names if isinstance(value, type) and issubclass(value, pydantic.BaseModel)]

@@ -54,6 +54,7 @@ def fresh(owner: psycopg.Connection) -> Iterator[psycopg.Connection]:
     result(migrate())
 
 
+@pytest.mark.requirement("MIG-01")
 def test_from_nothing_to_head_and_then_nothing_to_do(fresh: psycopg.Connection) -> None:
     assert result(migrate("--check")) == {"changed": True, "from": None, "to": HEAD, "pending": REVISIONS}
     assert tables(fresh) == []
@@ -71,6 +72,7 @@ def test_the_log_level_is_honoured(fresh: psycopg.Connection, level: str, told: 
     assert tables(fresh) == TABLES
 
 
+@pytest.mark.requirement("MIG-01")
 def test_of_two_at_once_one_migrates(fresh: psycopg.Connection) -> None:
     runs = [start_migration() for _ in range(2)]
     outputs = [run.communicate(timeout=60) for run in runs]
@@ -155,6 +157,7 @@ def test_a_schema_of_a_newer_release_is_refused(owner: psycopg.Connection) -> No
         owner.execute("UPDATE alembic_version SET version_num = %s", (HEAD,))
 
 
+@pytest.mark.requirement("SEC-06")
 def test_drifted_grants_fail_the_migration(owner: psycopg.Connection) -> None:
     owner.execute("GRANT DELETE ON events TO seawall_readonly")
     try:

@@ -50,7 +50,7 @@ def test_two_headers_are_refused(strict: TestClient) -> None:
     assert strict.get("/api/v1/documents", headers=headers).status_code == 401
 
 
-@pytest.mark.requirement("SEC-04")
+@pytest.mark.requirement("SEC-04", "SEC-05")
 def test_header_from_a_stranger_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FORWARDED_ALLOW_IPS", "192.0.2.0/24")
     with client_of(create_app(load_settings("api"))) as client:

@@ -37,6 +37,7 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.requirement("HLT-01")
 @pytest.mark.parametrize("path", LIVE)
 def test_live(api: TestClient, path: str) -> None:
     assert api.get(path).json() == {"status": "ok"}
@@ -64,6 +65,7 @@ def test_probes_answer_head_without_a_body(boot: Boot) -> None:
         assert body == b""
 
 
+@pytest.mark.requirement("HLT-02")
 @pytest.mark.parametrize("path", READY)
 def test_ready(api: TestClient, path: str) -> None:
     response = api.get(path)
@@ -74,6 +76,7 @@ def test_ready(api: TestClient, path: str) -> None:
     assert checks["cache"]["configured"] is True
 
 
+@pytest.mark.requirement("HLT-01", "HLT-02", "ERR-01")
 def test_database_refuses_connections(monkeypatch: pytest.MonkeyPatch) -> None:
     with api_with(monkeypatch, DATABASE_URL="postgresql://seawall_app@127.0.0.1:9/app") as client:
         for path in LIVE:
@@ -89,6 +92,7 @@ def test_database_refuses_connections(monkeypatch: pytest.MonkeyPatch) -> None:
         assert refused.json()["error"]["code"] == "service_unavailable"
 
 
+@pytest.mark.requirement("HLT-02")
 def test_database_is_silent(monkeypatch: pytest.MonkeyPatch, silent_port: int) -> None:
     with api_with(monkeypatch, DATABASE_URL=f"postgresql://seawall_app@127.0.0.1:{silent_port}/app") as client:
         for _ in range(3):
@@ -97,6 +101,7 @@ def test_database_is_silent(monkeypatch: pytest.MonkeyPatch, silent_port: int) -
             assert time.perf_counter() - started < 2
 
 
+@pytest.mark.requirement("HLT-02")
 def test_schema_of_another_release(api: TestClient, owner: psycopg.Connection) -> None:
     ours = expected_revision()
     owner.execute("UPDATE alembic_version SET version_num = '0002'")
@@ -110,7 +115,7 @@ def test_schema_of_another_release(api: TestClient, owner: psycopg.Connection) -
     assert api.get("/readyz").status_code == 200
 
 
-@pytest.mark.requirement("RL-11")
+@pytest.mark.requirement("HLT-02", "RL-11")
 @pytest.mark.parametrize("cache", ["closed", "silent", "wrong password", "none"])
 def test_the_cache_is_reported_but_not_needed(
     monkeypatch: pytest.MonkeyPatch, silent_port: int, cache: str, tmp_path_factory: pytest.TempPathFactory

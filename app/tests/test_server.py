@@ -29,6 +29,7 @@ def begin_request(server: RunningServer, user: str) -> http.client.HTTPConnectio
     return connection
 
 
+@pytest.mark.requirement("RUN-03")
 def test_a_request_in_flight_is_finished_on_sigterm(boot: Boot) -> None:
     server = boot().start().until_answering("/readyz")
     user = str(uuid4())
@@ -42,6 +43,7 @@ def test_a_request_in_flight_is_finished_on_sigterm(boot: Boot) -> None:
     assert not server.socket.exists()
 
 
+@pytest.mark.requirement("RUN-03")
 def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None:
     server = boot(GUNICORN_GRACEFUL_TIMEOUT="8", REQUEST_TIMEOUT_SECONDS="60").start().until_answering("/readyz")
     with closing(begin_request(server, str(uuid4()))):
@@ -53,6 +55,7 @@ def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None
     assert any("Application shutdown complete" in line["event"] for line in server.log_lines)
 
 
+@pytest.mark.requirement("RUN-03")
 def test_a_request_that_takes_too_long_is_504(boot: Boot) -> None:
     server = boot(REQUEST_TIMEOUT_SECONDS="1").start().until_answering("/readyz")
     with closing(begin_request(server, str(uuid4()))) as connection:
@@ -80,6 +83,7 @@ def test_a_stale_socket_is_replaced(boot: Boot) -> None:
     server.start().until_answering()
 
 
+@pytest.mark.requirement("RUN-01", "HLT-03")
 @pytest.mark.parametrize("bind", ["unix", "127.0.0.1:18000", "0.0.0.0:18000"])
 def test_the_health_check_follows_the_bind(boot: Boot, bind: str) -> None:
     server = boot()
@@ -108,6 +112,7 @@ def test_the_health_check_follows_the_bind(boot: Boot, bind: str) -> None:
             os.kill(pid, signal.SIGCONT)
 
 
+@pytest.mark.requirement("RUN-02")
 def test_the_worker_count_follows_the_environment(boot: Boot) -> None:
     server = boot(WEB_CONCURRENCY="3").start().until_answering("/readyz")
     assert len(server.worker_pids()) == 3

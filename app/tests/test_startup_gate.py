@@ -31,6 +31,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
     return []
 
 
+@pytest.mark.requirement("SEC-01", "SEC-02", "SEC-08", "SEC-11", "DB-01", "DB-03")
 @pytest.mark.parametrize(
     ("environment", "variables"),
     [
@@ -134,6 +135,7 @@ def test_the_gateway_needs_a_signing_key_and_the_api_does_not(monkeypatch: pytes
     assert refused(monkeypatch, "api", PRODUCTION | {"JWT_SECRET_FILE": ""}) == []
 
 
+@pytest.mark.requirement("SEC-01", "SEC-08")
 @pytest.mark.parametrize("application", ["asgi", "auth_asgi"])
 def test_the_real_server_refuses_before_it_binds(boot: Boot, application: str) -> None:
     server = boot(

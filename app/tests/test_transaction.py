@@ -57,6 +57,7 @@ def doomed() -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.requirement("DB-02")
 @pytest.mark.parametrize(
     ("path", "status"), [("/commit-fails", 503), ("/second-service-fails", 404), ("/conflicts", 409), ("/slow-query", 503)]
 )
@@ -71,6 +72,7 @@ def test_nothing_is_written(doomed: TestClient, database: psycopg.Connection, pa
         assert database.execute(query, (user,)).fetchone() == (0,)
 
 
+@pytest.mark.requirement("HLT-02")
 def test_the_pool_recovers_from_lost_connections(doomed: TestClient, database: psycopg.Connection) -> None:
     database.execute(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"

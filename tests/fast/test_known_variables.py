@@ -16,6 +16,7 @@ def test_every_declared_setting_is_known() -> None:
     assert {"seawall_domain", "edge_listen", "api_runtime"} <= set(known["variables"])
 
 
+@pytest.mark.requirement("BEY-17")
 @pytest.mark.parametrize(
     ("name", "meant"),
     [

@@ -695,6 +695,7 @@ def holds(message: str, words: list[str]) -> bool:
     return all(word in message for word in words)
 
 
+@pytest.mark.requirement("BEY-17")
 @pytest.mark.parametrize("case", CASES)
 def test_a_bad_value_is_refused_with_its_name_and_the_cure(verdicts: dict[str, Verdict], case: str) -> None:
     verdict = verdicts[HOST_OF[case]]

@@ -37,6 +37,7 @@ def test_role_has_its_parts(role: str) -> None:
     assert [part for part in parts if not (ROOT / "roles" / role / part).exists()] == []
 
 
+@pytest.mark.requirement("BEY-17")
 @pytest.mark.parametrize("role", ROLES)
 def test_defaults_equal_the_specification(role: str) -> None:
     defaults = load(ROOT / f"roles/{role}/defaults/main.yml")

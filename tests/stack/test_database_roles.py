@@ -79,6 +79,7 @@ def all_refused(psql: Database, role: str, statements: list[str]) -> None:
     assert psql.value(STATE) == before
 
 
+@pytest.mark.requirement("SEC-06", "BEY-10")
 @pytest.mark.parametrize(
     "sql",
     [
@@ -103,6 +104,7 @@ def test_app_cannot_change_append_only_tables(psql: Database, table: str, sql: s
     refused(psql, APP, sql.format(t=table))
 
 
+@pytest.mark.requirement("SEC-06")
 @pytest.mark.parametrize(
     "sql",
     [
@@ -151,6 +153,7 @@ def test_app_grants_nothing_although_postgres_calls_it_a_success(psql: Database)
     assert psql.value(STATE) == before
 
 
+@pytest.mark.requirement("SEC-06")
 def test_app_can_do_its_work(psql: Database) -> None:
     psql.must(APP, "INSERT INTO events_t (k, body) VALUES (3, 'three') ON CONFLICT DO NOTHING")
     psql.must(APP, "INSERT INTO entries_t (event, body) VALUES (3, 'uses the sequence and the foreign key')")
@@ -163,6 +166,7 @@ def test_app_can_do_its_work(psql: Database) -> None:
     assert psql.must(APP, "SELECT count(*) FROM alembic_version") == "1"
 
 
+@pytest.mark.requirement("BEY-10")
 @pytest.mark.parametrize(
     "statement", ["UPDATE app.events_t SET body = 'x'", "DELETE FROM app.events_t", "TRUNCATE app.entries_t"]
 )
@@ -181,6 +185,7 @@ def test_without_both_layers_the_same_update_succeeds(psql: Database) -> None:
     assert psql(SUPERUSER, f"BEGIN; {drop} {update} ROLLBACK;").state == REFUSED
 
 
+@pytest.mark.requirement("SEC-06", "BEY-10")
 def test_new_tables_have_exactly_the_grants_of_their_names(psql: Database) -> None:
     assert drift(psql) == ""
     psql.must(MIGRATOR, "SELECT 1 AS id INTO events_was_t; CREATE TABLE events_p2 PARTITION OF events_p FOR VALUES IN (2)")
@@ -234,6 +239,7 @@ WEAKER_TRIGGER = (
 )
 
 
+@pytest.mark.requirement("BEY-10")
 @pytest.mark.parametrize(
     ("sql", "what"),
     [

@@ -86,6 +86,7 @@ def test_root_file_system_cannot_be_written(name: str) -> None:
         assert (done.returncode, "Read-only file system" in done.stderr) == (1, True), done
 
 
+@pytest.mark.requirement("SEC-05")
 @pytest.mark.parametrize("name", ["api", "auth"])
 def test_service_listens_on_no_tcp_port(name: str) -> None:
     process = processes(name)[0]
@@ -145,6 +146,7 @@ def test_world_readable_files_hold_no_secret() -> None:
             assert [name for name, value in secrets.items() if value in text] == [], path
 
 
+@pytest.mark.requirement("SEC-09")
 def test_no_secret_in_inspect_environment_arguments_or_logs(stack: Stack) -> None:
     secrets = all_secrets() | {"first user": stack.password}
     places: dict[str, str] = {}
@@ -217,6 +219,7 @@ def test_every_service_and_job_is_confined_and_told_no_secret() -> None:
         assert [secret for secret, value in secrets.items() if value in json.dumps(service)] == [], name
 
 
+@pytest.mark.requirement("RUN-04")
 @pytest.mark.parametrize("name", ["edge", "api-blue", "postgres", "cache", "backup"])
 def test_image_carries_no_tools_for_building(name: str) -> None:
     # cat is in every image: that it is found shows that the search works.
@@ -226,6 +229,7 @@ def test_image_carries_no_tools_for_building(name: str) -> None:
     assert docker("run", "--rm", "--network=none", "--entrypoint=sh", services()[name]["image"], "-ec", search) == "/usr/bin/cat"
 
 
+@pytest.mark.requirement("EDGE-03")
 def test_logs_are_json_with_the_request_id(session: dict[str, str]) -> None:
     wanted = "stack-test-request-id"
     ask("/api/v1/documents", headers=session | {"X-Request-ID": wanted})

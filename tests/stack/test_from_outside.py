@@ -66,6 +66,7 @@ def raw_exchange(data: bytes, server_name: str = "localhost") -> Answer:
         return answer_of(response)
 
 
+@pytest.mark.requirement("TST-03")
 def test_the_way_of_a_stranger(stack: Stack) -> None:
     """Sign in, create a document, append an entry, read it back."""
     session = stack.sign_in()
@@ -80,6 +81,7 @@ def test_the_way_of_a_stranger(stack: Stack) -> None:
     assert document.body["id"] in [item["id"] for item in listed.body["items"]]
 
 
+@pytest.mark.requirement("EDGE-01")
 @pytest.mark.parametrize(
     ("path", "status"),
     [("/", 200), ("/documents/deep/link", 200), ("/healthz", 200), ("/api/v1/documents", 401), ("/metrics", 404)],
@@ -90,6 +92,7 @@ def test_security_headers_on_every_answer(path: str, status: int) -> None:
     assert_secure(answer)
 
 
+@pytest.mark.requirement("WEB-01")
 def test_assets_are_kept_for_ever_and_their_page_is_asked_for_again() -> None:
     page = ask("/")
     assert page.headers["cache-control"] == "no-cache"
@@ -117,6 +120,7 @@ def test_preflights_of_allowed_origins_need_no_token() -> None:
     assert ask("/api/v1/documents", "OPTIONS").status == 401
 
 
+@pytest.mark.requirement("WEB-01")
 def test_a_missing_asset_is_not_kept() -> None:
     answer = ask("/assets/console.000000000000.js")
     assert answer.status == 404
@@ -124,6 +128,7 @@ def test_a_missing_asset_is_not_kept() -> None:
     assert answer.headers["cache-control"] == "no-store"
 
 
+@pytest.mark.requirement("MET-02")
 @pytest.mark.parametrize(
     "path", ["/metrics", "/readyz", "/api/v1/health/ready", "/internal", "/internal/verify", "/api/v1/no-such-thing"]
 )
@@ -133,6 +138,7 @@ def test_hidden_paths_do_not_exist_outside(session: dict[str, str], path: str) -
     assert is_envelope(answer, "not_found")
 
 
+@pytest.mark.requirement("MET-02", "BEY-15")
 @pytest.mark.parametrize(
     "path", ["/api/v1/%2e%2e/metrics", "/api/../metrics", "/api/v1/..%2f..%2freadyz", "//metrics", "/metrics/"]
 )
@@ -142,12 +148,14 @@ def test_hidden_paths_stay_hidden_in_other_spellings(session: dict[str, str], pa
     assert answer.status in {400, 404} or answer.body == ask("/").body
 
 
+@pytest.mark.requirement("EDGE-02")
 def test_plain_http_is_sent_to_https() -> None:
     answer = ask("/some/where?a=b", port=HTTP_PORT)
     assert (answer.status, answer.headers["location"]) == (308, f"{URL}/some/where?a=b")
     assert "strict-transport-security" not in answer.headers
 
 
+@pytest.mark.requirement("BEY-16")
 def test_unknown_names_are_refused_in_the_handshake() -> None:
     with pytest.raises(ssl.SSLError, match=r"(?i)unrecognized"):
         raw_exchange(b"GET / HTTP/1.0\r\n\r\n", server_name="other.example.com")
@@ -168,6 +176,7 @@ def test_old_tls_is_refused() -> None:
         context.wrap_socket(plain, server_hostname="localhost")
 
 
+@pytest.mark.requirement("EDGE-03", "LOG-01")
 def test_request_id_is_kept_when_well_formed_and_replaced_when_not(session: dict[str, str]) -> None:
     good = uuid.uuid4().hex
     answer = ask("/api/v1/documents", headers=session | {"X-Request-ID": good})
@@ -176,6 +185,7 @@ def test_request_id_is_kept_when_well_formed_and_replaced_when_not(session: dict
     assert "script" not in bad.headers["x-request-id"]
 
 
+@pytest.mark.requirement("SEC-05", "BEY-15")
 def test_a_principal_cannot_be_forged(session: dict[str, str], document: str) -> None:
     me = ask("/api/v1/users/me", headers=session).body["id"]
     for name in ("X-Principal-Id", "x-principal-id", "X_Principal_Id", "X-PRINCIPAL-ID"):
@@ -185,6 +195,7 @@ def test_a_principal_cannot_be_forged(session: dict[str, str], document: str) ->
         assert (answer.status, answer.body["id"]) == (200, me)
 
 
+@pytest.mark.requirement("SEC-05")
 @pytest.mark.parametrize("token", ["", "Bearer", "Bearer x", "Bearer " + "a" * 2000, "Basic YWRtaW46YWRtaW4="])
 def test_bad_tokens_are_unauthorized(token: str) -> None:
     answer = ask("/api/v1/documents", headers={"Authorization": token})
@@ -201,6 +212,7 @@ def decoded(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
+@pytest.mark.requirement("SEC-11")
 def test_a_token_that_anybody_could_make_is_refused(session: dict[str, str]) -> None:
     """The claims are those of a good token, so it is the signature that is refused."""
     assert ask("/api/v1/documents", headers=session).status == 200
@@ -221,6 +233,7 @@ def test_a_token_that_anybody_could_make_is_refused(session: dict[str, str]) -> 
         assert is_envelope(answer, "unauthorized")
 
 
+@pytest.mark.requirement("SEC-07")
 def test_a_body_that_is_too_large(session: dict[str, str]) -> None:
     answer = ask("/api/v1/documents", "POST", b"x" * (1024 * 1024 + 1), session)
     assert answer.status == 413
@@ -257,6 +270,7 @@ def test_invalid_input_says_where(session: dict[str, str]) -> None:
     assert answer.body["error"]["details"][0]["loc"] == ["body", "title"]
 
 
+@pytest.mark.requirement("DB-05")
 def test_the_same_key_writes_once(session: dict[str, str], document: str) -> None:
     path = f"/api/v1/documents/{document}/entries"
     headers = session | {"Idempotency-Key": uuid.uuid4().hex}
@@ -269,6 +283,7 @@ def test_the_same_key_writes_once(session: dict[str, str], document: str) -> Non
 HOST = b"Host: localhost\r\n"
 
 
+@pytest.mark.requirement("ERR-01", "BEY-13")
 @pytest.mark.parametrize(
     ("data", "status", "code"),
     [
@@ -305,6 +320,7 @@ def stopped(name: str) -> Iterator[None]:
             time.sleep(0.5)
 
 
+@pytest.mark.requirement("BEY-13")
 def test_without_the_gateway_nobody_gets_in_and_the_rest_goes_on(session: dict[str, str]) -> None:
     with stopped("auth"):
         answer = ask("/api/v1/documents", headers=session)
@@ -316,6 +332,7 @@ def test_without_the_gateway_nobody_gets_in_and_the_rest_goes_on(session: dict[s
     assert ask("/api/v1/documents", headers=session).status == 200
 
 
+@pytest.mark.requirement("ERR-01", "BEY-13")
 def test_without_the_api_the_edge_answers_for_it(session: dict[str, str]) -> None:
     with stopped("api"):
         for path in ("/api/v1/documents", "/healthz"):
@@ -328,6 +345,7 @@ def test_without_the_api_the_edge_answers_for_it(session: dict[str, str]) -> Non
     assert ask("/api/v1/documents", headers=session).status == 200
 
 
+@pytest.mark.requirement("RL-09", "RL-10")
 def test_sign_in_is_limited_more_strictly_than_the_api(session: dict[str, str]) -> None:
     """Last in this file: it uses up the address's allowance for a moment."""
     with ThreadPoolExecutor(8) as pool:

@@ -31,6 +31,7 @@ def build_auth_router(settings: Settings, tokens: AccessTokens) -> APIRouter:
 
     @router.post("/api/auth/login")
     async def login(body: LoginRequest, request: Request) -> TokenResponse:
+        """Sign in with name and password; whether the name is unknown or the password wrong is not told."""
         command = Login(body.username.lower(), body.password)
         database = database_of(request)
         with handling(command, SYSTEM_PRINCIPAL_ID):
@@ -46,6 +47,7 @@ def build_auth_router(settings: Settings, tokens: AccessTokens) -> APIRouter:
 
     @router.post("/api/auth/refresh")
     async def refresh(body: RefreshRequest, request: Request) -> TokenResponse:
+        """Exchange a refresh token for the next pair of tokens."""
         command = Refresh(body.refresh_token)
         with handling(command, SYSTEM_PRINCIPAL_ID):
             async with database_of(request).transaction() as connection:

@@ -1,14 +1,18 @@
 """The worker's connections, and the rule that none is handed out before the role was judged."""
 
 import asyncio
+import os
+import socket
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 import structlog
 from psycopg import AsyncConnection, AsyncCursor
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import AsyncConnectionPool
 
@@ -21,20 +25,61 @@ log = structlog.get_logger(__name__)
 type Connection = AsyncConnection[DictRow]
 
 CONNECT_TIMEOUT_SECONDS = 5
-POOL_TIMEOUT_SECONDS = 5
 WAITING_PER_CONNECTION = 4
 RETRY_SECONDS = 1.0
 RECONNECT_TIMEOUT_SECONDS = 10.0
 DRAIN_PAUSE_SECONDS = 1.0
 
 
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """Seconds. Together shorter than a request may take, so that a slow database is a 503 and not a 504."""
+
+    wait: float  # for a free connection
+    check: float  # for a sign of life from it
+    lock: float
+    statement: float
+    hold: float  # for all that a request does with it
+
+
+def deadlines_of(request_timeout: float) -> Deadlines:
+    return Deadlines(
+        wait=min(5, request_timeout / 4),
+        check=min(2, request_timeout / 10),
+        lock=min(5, request_timeout / 4),
+        statement=min(15, request_timeout / 2),
+        hold=min(20, request_timeout * 0.6),
+    )
+
+
+def hang_up(connection: Connection) -> None:
+    """Makes whoever waits for the server see a lost connection; a cancelled wait would first ask that server to cancel."""
+    if not connection.closed:
+        with socket.socket(fileno=os.dup(connection.fileno())) as ours:
+            ours.shutdown(socket.SHUT_RDWR)
+
+
+@contextmanager
+def answering_within(seconds: float, connection: Connection) -> Generator[None]:
+    timer = asyncio.get_running_loop().call_later(seconds, hang_up, connection)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
 def connection_arguments(settings: Settings) -> dict[str, Any]:
     secret = settings.database_password
+    deadlines = deadlines_of(settings.request_timeout)
+    options = f"-c statement_timeout={deadlines.statement * 1000:.0f} -c lock_timeout={deadlines.lock * 1000:.0f}"
+    # Those of the URL come last, and so win.
+    given = conninfo_to_dict(settings.database_url).get("options") or ""
     return {
         "conninfo": settings.database_url,
         "password": secret.get_secret_value() if secret else None,
         "connect_timeout": CONNECT_TIMEOUT_SECONDS,
         "application_name": f"seawall-{settings.colour or 'service'}",
+        "options": f"{options} {given}".rstrip(),
         "autocommit": True,
     }
 
@@ -45,6 +90,7 @@ class Database:
         arguments = connection_arguments(settings)
         self._settings = settings
         self._instrument = instrument
+        self._deadlines = deadlines_of(settings.request_timeout)
         self._role_judged = asyncio.Event()
         self._drained_at = -DRAIN_PAUSE_SECONDS
         size = settings.db_pool_size
@@ -55,7 +101,7 @@ class Database:
             min_size=size,
             max_size=largest,
             max_waiting=WAITING_PER_CONNECTION * largest,
-            timeout=POOL_TIMEOUT_SECONDS,
+            timeout=self._deadlines.wait,
             reconnect_timeout=RECONNECT_TIMEOUT_SECONDS,
             # A round trip per request, so that a restarted database costs a wait and not a failed request.
             check=self._check,
@@ -71,8 +117,9 @@ class Database:
     async def _check(self, connection: Connection) -> None:
         try:
             # As the pool's own check does it, but with a plain cursor: it is none of the request's statements.
-            async with AsyncCursor(connection) as cursor:
-                await cursor.execute("")
+            with answering_within(self._deadlines.check, connection):
+                async with AsyncCursor(connection) as cursor:
+                    await cursor.execute("")
         except psycopg.OperationalError:
             # Where one is dead, all are: the pool alone would find them one by one, waiting longer after each.
             if time.monotonic() - self._drained_at > DRAIN_PAUSE_SECONDS:
@@ -101,15 +148,20 @@ class Database:
                 await asyncio.sleep(RETRY_SECONDS)
 
     @asynccontextmanager
-    async def connection(self, wait_seconds: float = POOL_TIMEOUT_SECONDS) -> AsyncGenerator[Connection]:
-        """A connection in autocommit mode: each statement is its own transaction."""
+    async def connection(self, wait_seconds: float | None = None) -> AsyncGenerator[Connection]:
+        """A connection in autocommit mode: each statement is its own transaction.
+
+        OperationalError when none is free in time, or when the server has not answered in time.
+        """
+        wait = self._deadlines.wait if wait_seconds is None else wait_seconds
         try:
-            async with asyncio.timeout(wait_seconds):
+            async with asyncio.timeout(wait):
                 await self._role_judged.wait()
         except TimeoutError as error:
             raise ServiceUnavailableError("The database is not available") from error
-        async with self._pool.connection(timeout=wait_seconds) as connection:
-            yield connection
+        async with self._pool.connection(timeout=wait) as connection:
+            with answering_within(self._deadlines.hold, connection):
+                yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:

@@ -23,9 +23,10 @@ from seawall_service.idempotency.service import Keyed, run_once
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
 
-PageSize = Annotated[int, Query(ge=1, le=200)]
-EntryPageSize = Annotated[int, Query(ge=1, le=1000)]
-AfterPosition = Annotated[int, Query(ge=0, le=MAX_INTEGER)]
+PageSize = Annotated[int, Query(ge=1, le=200, description="How many documents at the most")]
+PageCursor = Annotated[str | None, Query(description="`next_cursor` of the page before; without it, the first page")]
+EntryPageSize = Annotated[int, Query(ge=1, le=1000, description="How many entries at the most; large ones make it fewer")]
+AfterPosition = Annotated[int, Query(ge=0, le=MAX_INTEGER, description="`next_entry` of the page before; 0 for the first page")]
 
 
 @router.post("", status_code=201)
@@ -35,6 +36,7 @@ async def create_document(
     connection: DbSession,
     key: IdempotencyKey,
 ) -> DocumentResponse:
+    """Make an empty document, owned by the caller."""
     command = CreateDocument(body.title)
     return await run_once(
         connection,
@@ -52,6 +54,10 @@ async def append_entry(
     connection: DbSession,
     key: IdempotencyKey,
 ) -> AppendedEntryResponse:
+    """Add an entry at the end of a document that the caller is a member of.
+
+    `conflict` when `expected_version` is given and the document has another one by now.
+    """
     command = AppendEntry(document_id, body.content, body.expected_version)
     return await run_once(
         connection,
@@ -63,8 +69,9 @@ async def append_entry(
 
 @router.get("")
 async def list_documents(
-    principal_id: CurrentUserId, connection: DbSession, limit: PageSize = 50, cursor: str | None = None
+    principal_id: CurrentUserId, connection: DbSession, limit: PageSize = 50, cursor: PageCursor = None
 ) -> DocumentPageResponse:
+    """The documents that the caller is a member of, the latest first."""
     query = ListDocuments(limit, Cursor.decode(cursor) if cursor else None)
     return await service.list_documents(connection, query, principal_id)
 
@@ -77,4 +84,5 @@ async def get_document(
     after: AfterPosition = 0,
     limit: EntryPageSize = 100,
 ) -> DocumentWithEntriesResponse:
+    """A document and a page of its entries, in the order in which they were added."""
     return await service.get_document(connection, GetDocument(document_id, after, limit), principal_id)

@@ -11,9 +11,11 @@ from seawall_service.schemas import BaseResponse, StrictRequest, Text
 
 MAX_INTEGER = 2_147_483_647
 # Control characters, line and paragraph separators, and what reorders the text around it.
-UNFIT_FOR_A_TITLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+UNFIT = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
+UNFIT_FOR_A_TITLE = re.compile(f"[{UNFIT}]")
 # White space, and the characters that take no space at all.
-BLANK = re.compile(r"[\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u2060-\u2064\ufeff]+")
+SPACES = r"\s\u00ad\u034f\u061c\u180e\u200b-\u200f\u2060-\u2064\ufeff"
+BLANK = re.compile(f"[{SPACES}]+")
 
 
 def fit_for_a_title(value: str) -> str:
@@ -25,31 +27,46 @@ def fit_for_a_title(value: str) -> str:
 
 
 # A title stands in a line of a list, where it must be seen and must not change how its neighbours look.
-Title = Annotated[Text, AfterValidator(fit_for_a_title)]
+Title = Annotated[
+    Text,
+    AfterValidator(fit_for_a_title),
+    Field(json_schema_extra={"pattern": f"^[^{UNFIT}]*[^{UNFIT}{SPACES}][^{UNFIT}]*$"}),
+]
 
 
 class CreateDocumentRequest(StrictRequest):
-    title: Annotated[Title, Field(min_length=1, max_length=200)]
+    """A document that is to be made."""
+
+    title: Annotated[Title, Field(min_length=1, max_length=200, description="Stands in lists", examples=["Log book"])]
 
 
 class AppendEntryRequest(StrictRequest):
-    content: Annotated[Text, Field(min_length=1, max_length=100_000)]
-    expected_version: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
+    """An entry that is to be added."""
+
+    content: Annotated[Text, Field(min_length=1, max_length=100_000, description="Any text", examples=["Wind from the north"])]
+    expected_version: Annotated[
+        int | None,
+        Field(ge=1, le=MAX_INTEGER, description="Refuse unless the document has this version; null adds anyway", examples=[1]),
+    ] = None
 
 
 class DocumentResponse(BaseResponse):
+    """A document without its entries."""
+
     id: UUID
     title: str
     owner_id: UUID
-    version: int
+    version: int = Field(description="Grows by one with every change")
     entry_count: int
     created_at: datetime
     updated_at: datetime
 
 
 class EntryResponse(BaseResponse):
+    """One entry of a document; it never changes."""
+
     id: UUID
-    position: int
+    position: int = Field(description="Counted from 1, without gaps")
     author_id: UUID
     content: str
     created_at: datetime
@@ -70,5 +87,7 @@ class DocumentWithEntriesResponse(DocumentResponse):
 
 
 class DocumentPageResponse(BaseResponse):
+    """`next_cursor` is the `cursor` of the next page, null on the last one."""
+
     items: list[DocumentResponse]
     next_cursor: str | None

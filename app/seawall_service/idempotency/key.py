@@ -8,7 +8,16 @@ from seawall_service.errors import InvalidInputError
 
 NAME = "Idempotency-Key"
 
-SentKey = Annotated[str | None, Header(alias=NAME, min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")]
+SentKey = Annotated[
+    str | None,
+    Header(
+        alias=NAME,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Chosen by the client for one command: sent again with the same key, it does not run again",
+    ),
+]
 
 
 async def only_key(request: Request, key: SentKey = None) -> str | None:

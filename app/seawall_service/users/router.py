@@ -16,6 +16,7 @@ router = APIRouter(prefix="/api/v1/users", tags=["users"])
 
 @router.get("/me")
 async def get_me(principal_id: CurrentUserId, connection: DbSession) -> UserResponse:
+    """The user that the access token belongs to."""
     return await service.get_me(connection, GetMe(), principal_id)
 
 

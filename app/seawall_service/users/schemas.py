@@ -15,6 +15,8 @@ MAX_PASSWORD_LENGTH = 1024
 
 
 class UserResponse(BaseResponse):
+    """A user, as that user sees it."""
+
     id: UUID
     username: str
     created_at: datetime

@@ -1,0 +1,116 @@
+"""Bytes that nobody would send, always the same, to the real server: never a 500, never an error without the envelope."""
+
+import contextlib
+import http.client
+import io
+import json
+import socket
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.running_server import RunningServer
+
+TIMEOUT_SECONDS = 20.0
+PATIENCE_SECONDS = 1.0
+# 503 and 504 are allowed: the machine that runs the tests may be a slow one.
+FAILURES = {500, 501, 502}
+TOKEN = b"!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+repeatable = settings(max_examples=150, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+anything = st.binary(max_size=200)
+line = anything.map(lambda value: value.translate(None, b"\r\n\x00"))
+methods = st.sampled_from([b"GET", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"HEAD", b"TRACE"]) | st.lists(
+    st.sampled_from(list(TOKEN)), min_size=1, max_size=12
+).map(bytes)
+paths = st.sampled_from([b"/api/v1/documents", b"/api/v1/documents/", b"/api/v1/users/me", b"/readyz", b"/"]).flatmap(
+    lambda known: anything.map(lambda value: known + value.translate(None, b" \r\n\t\x00"))
+)
+# WebSocket upgrades are left out: they have tests of their own.
+names = st.sampled_from(
+    [
+        *(b"X-Request-ID", b"X-Principal-Id", b"X-Forwarded-For", b"Idempotency-Key", b"Content-Type", b"Origin", b"Host"),
+        *(b"Authorization", b"Access-Control-Request-Method", b"Accept", b"Cookie", b"traceparent", b"Expect", b"Range"),
+    ]
+)
+bodies = anything | st.sampled_from([b"{}", b"[]", b"null", b'{"title": 1e999}', b'{"title": "\\ud800"}', b"[" * 5000, b'"' * 99])
+
+
+class ReadOnly:
+    """What http.client reads an answer from."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    def makefile(self, _: str) -> io.BytesIO:
+        return io.BytesIO(self.data)
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningServer]:
+    running = RunningServer(tmp_path_factory.mktemp("fuzz") / "server", "asgi", {"CORS_ORIGINS": "https://example.org"})
+    try:
+        yield running.start().until_answering("/readyz")
+    finally:
+        running.kill()
+
+
+def say(server: RunningServer, data: bytes, patience: float = TIMEOUT_SECONDS) -> bytes:
+    """Everything that the server answers until it hangs up; it may do so before it has read all."""
+    answer = b""
+    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+        client.settimeout(patience)
+        client.connect(str(server.socket))
+        client.sendall(data)
+        while received := client.recv(65536):
+            answer += received
+    return answer
+
+
+def judge(answer: bytes, method: str) -> None:
+    response = http.client.HTTPResponse(ReadOnly(answer), method=method)  # type: ignore[arg-type]  # a socket is not needed
+    response.begin()
+    assert response.status not in FAILURES, answer
+    if response.status < 400:
+        return
+    assert response.headers["Content-Type"] == "application/json", answer
+    if method != "HEAD":
+        error = json.loads(response.read())["error"]
+        assert set(error) == {"code", "message", "request_id", "details"}
+        assert error["request_id"] == response.headers["X-Request-ID"]
+
+
+@pytest.mark.requirement("ERR-01", "LOG-01")
+@given(method=methods, path=paths, headers=st.lists(st.tuples(names, line), max_size=6), body=bodies, chunked=st.booleans())
+@repeatable
+def test_requests_of_random_bytes(
+    server: RunningServer, method: bytes, path: bytes, headers: list[tuple[bytes, bytes]], body: bytes, *, chunked: bool
+) -> None:
+    framing = b"Transfer-Encoding: chunked" if chunked else b"Content-Length: %d" % len(body)
+    sent = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if chunked and body else b"0\r\n\r\n" if chunked else body
+    head = b"".join(b"%b: %b\r\n" % header for header in headers)
+    answer = say(server, b"%b %b HTTP/1.1\r\n%b\r\nConnection: close\r\n%b\r\n" % (method, path, framing, head) + sent)
+    assert answer
+    judge(answer, method.decode())
+
+
+@pytest.mark.requirement("ERR-01")
+@given(data=anything)
+@repeatable
+def test_what_is_no_http(server: RunningServer, data: bytes) -> None:
+    answer = say(server, data + b"\r\n\r\n", PATIENCE_SECONDS)
+    # What may still become a request is waited for.
+    if answer:
+        judge(answer, "GET")
+
+
+@pytest.mark.requirement("ERR-01")
+@pytest.mark.parametrize(
+    "data", [b"\x16\x03\x01\x02\x00\x01", b"GET\r\n\r\n", b"GET / HTTP/9\r\n\r\n", b"GET / HTTP/1.1\r\nno header\r\n\r\n"]
+)
+def test_what_is_no_http_is_told_so(server: RunningServer, data: bytes) -> None:
+    answer = say(server, data)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    judge(answer, "GET")

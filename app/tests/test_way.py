@@ -1,0 +1,147 @@
+"""Who reads the service from the outside in finds one list of middleware, and few files behind a route."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from starlette.testclient import TestClient
+
+from seawall_service.main import create_app
+from seawall_service.startup_gate import load_settings
+from tests.test_layout import PACKAGE, names_in
+
+MOST_FILES = 6
+# What has a form and no steps: requests, responses, commands, queries.
+FORMS = {"schemas.py", "commands.py", "queries.py"}
+TOOL = 4
+
+
+@contextmanager
+def files_from(route: str) -> Iterator[set[str]]:
+    """Every file of the package of which a function is called once one of that file was, in whatever thread."""
+    files: set[str] = set()
+
+    def note(code: object, _: int) -> None:
+        path = Path(getattr(code, "co_filename", ""))
+        if path.is_relative_to(PACKAGE):
+            name = str(path.relative_to(PACKAGE))
+            if files or name == route:
+                files.add(name)
+
+    sys.monitoring.use_tool_id(TOOL, "way")
+    try:
+        sys.monitoring.register_callback(TOOL, sys.monitoring.events.PY_START, note)
+        sys.monitoring.set_events(TOOL, sys.monitoring.events.PY_START)
+        yield files
+    finally:
+        sys.monitoring.set_events(TOOL, sys.monitoring.events.NO_EVENTS)
+        sys.monitoring.free_tool_id(TOOL)
+
+
+def test_the_way_of_a_request_is_short(api: TestClient, headers: dict[str, str]) -> None:
+    """Of the longest way, from the route on: what every request shares is read once, and what is left are a few files."""
+    document = api.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
+    with files_from("users/router.py") as shared:
+        api.get("/api/v1/users/me", headers=headers)
+    assert "handlers.py" in shared
+    shared = {file for file in shared if not file.startswith("users/")}
+    with files_from("documents/router.py") as visited:
+        keyed = headers | {"Idempotency-Key": str(uuid4())}
+        assert api.post(f"/api/v1/documents/{document}/entries", json={"content": "c"}, headers=keyed).status_code == 201
+    own = {file for file in visited - shared if Path(file).name not in FORMS}
+    assert {"documents/router.py", "documents/service.py"} <= own
+    assert len(own) <= MOST_FILES, sorted(own)
+
+
+def list_of_middleware() -> ast.List:
+    tree = ast.parse((PACKAGE / "main.py").read_text(encoding="utf-8"))
+    function = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "middleware_of")
+    returned = function.body[-1]
+    assert isinstance(returned, ast.Return)
+    assert isinstance(returned.value, ast.List)
+    return returned.value
+
+
+def test_every_middleware_stands_in_the_list_with_a_comment() -> None:
+    lines = (PACKAGE / "main.py").read_text(encoding="utf-8").splitlines()
+    elements = list_of_middleware().elts
+    assert [ast.unparse(element) for element in elements if not lines[element.lineno - 2].strip().startswith("# ")] == []
+
+
+def test_middleware_is_added_nowhere_else_and_is_pure_asgi() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        assert names_in(path).isdisjoint({"add_middleware", "BaseHTTPMiddleware"}), path
+        if path.parent.name == "middleware":
+            classes = [node for node in ast.parse(path.read_text(encoding="utf-8")).body if isinstance(node, ast.ClassDef)]
+            bases = {ast.unparse(base) for node in classes for base in node.bases}
+            assert bases <= {"CORSMiddleware"}, path
+
+
+def test_the_order_is_the_listed_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CORS_ORIGINS", "https://example.org")
+    monkeypatch.setenv("METRICS_ENABLED", "true")
+    monkeypatch.setenv("WEB_CONCURRENCY", "1")
+    monkeypatch.setenv("RATE_LIMIT_ENABLED", "true")
+    calls = [node for element in list_of_middleware().elts for node in ast.walk(element) if isinstance(node, ast.Call)]
+    listed = [
+        ast.unparse(call.args[0]) if ast.unparse(call.func) == "Middleware" else "EnvelopeCORSMiddleware"
+        for call in calls
+        if ast.unparse(call.func) in {"Middleware", "cors"}
+    ]
+    layer: object = create_app(load_settings("api")).build_middleware_stack()
+    found = []
+    while layer is not None:
+        found.append(type(layer).__name__)
+        layer = getattr(layer, "app", None)
+    assert [name for name in found if name in listed] == listed
+    assert len(listed) == len(list_of_middleware().elts)
+
+
+@pytest.mark.requirement("ERR-09")
+def test_errors_have_one_root() -> None:
+    outside = [
+        f"{path.name}: {node.name}"
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ClassDef) and {ast.unparse(base) for base in node.bases} & {"Exception", "BaseException"}
+    ]
+    assert outside == ["errors.py: SeawallError"]
+
+
+@pytest.mark.requirement("ERR-07")
+def test_handlers_return_and_routes_raise() -> None:
+    for path in PACKAGE.glob("*/router.py"):
+        assert "JSONResponse" not in names_in(path), path
+
+
+@pytest.mark.requirement("CODE-01")
+def test_forms_are_defined_in_schemas_only() -> None:
+    """Those of the envelope and of settings have their own places."""
+    elsewhere = []
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            bases = {ast.unparse(base) for base in node.bases} if isinstance(node, ast.ClassDef) else set()
+            if bases & {"BaseModel", "BaseResponse", "StrictRequest"} and path.name not in {"schemas.py", "error_handlers.py"}:
+                elsewhere.append(str(path))
+    assert elsewhere == []
+
+
+@pytest.mark.requirement("DB-04")
+def test_routes_get_session_and_user_by_their_aliases() -> None:
+    for path in PACKAGE.glob("*/router.py"):
+        assert "Depends" not in names_in(path), path
+    source = (PACKAGE / "documents/router.py").read_text(encoding="utf-8")
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.AsyncFunctionDef):
+            annotations = {ast.unparse(argument.annotation) for argument in node.args.args if argument.annotation}
+            assert {"CurrentUserId", "DbSession"} <= annotations, node.name
+
+
+@pytest.mark.requirement("TST-02")
+@pytest.mark.parametrize("topic", ["error_contract", "readiness", "request_id", "config_contract", "logger"])
+def test_suites_have_the_names_of_the_sources(topic: str) -> None:
+    assert (Path(__file__).parent / f"test_{topic}.py").exists()
