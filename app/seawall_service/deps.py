@@ -1,7 +1,7 @@
 """The dependencies that routes ask for, in one place."""
 
+from seawall_service.command_context import Context
 from seawall_service.db.transaction import DbSession
-from seawall_service.idempotency.key import IdempotencyKey
 from seawall_service.security.principal import CurrentUserId
 
-__all__ = ["CurrentUserId", "DbSession", "IdempotencyKey"]
+__all__ = ["Context", "CurrentUserId", "DbSession"]

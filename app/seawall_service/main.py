@@ -8,6 +8,7 @@ from fastapi import APIRouter, FastAPI
 
 from seawall_service import health
 from seawall_service.auth.router import build_auth_router
+from seawall_service.command_context import AuditPolicy
 from seawall_service.db.revision import expected_revision
 from seawall_service.documents.router import router as documents_router
 from seawall_service.error_handlers import ErrorResponse, register_exception_handlers
@@ -53,6 +54,7 @@ def assemble(settings: Settings, title: str, routers: Iterable[APIRouter]) -> Fa
         responses=ERROR_RESPONSES,
     )
     app.state.expected_revision = expected_revision()
+    app.state.audit_policy = AuditPolicy(settings.audit_enabled, settings.audit_sample_rate)
     app.state.require_authenticated_principal = settings.require_authenticated_principal
     register_exception_handlers(app)
     for router in (health.router, *routers):

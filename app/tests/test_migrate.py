@@ -15,8 +15,10 @@ import pytest
 from tests.conftest import run_module
 
 MODULE = "seawall_service.migrate"
+REVISIONS = ["0001", "0002", "0003", "0004"]
+HEAD = REVISIONS[-1]
 LOCK = 7_021_960
-TABLES = ["alembic_version", "entries_document", "events", "proj_documents", "proj_memberships", "proj_users",
+TABLES = ["alembic_version", "audit_events", "entries_document", "events", "proj_documents", "proj_memberships", "proj_users",
           "state_idempotency", "state_refresh_tokens"]  # fmt: skip
 
 
@@ -53,12 +55,12 @@ def fresh(owner: psycopg.Connection) -> Iterator[psycopg.Connection]:
 
 
 def test_from_nothing_to_head_and_then_nothing_to_do(fresh: psycopg.Connection) -> None:
-    assert result(migrate("--check")) == {"changed": True, "from": None, "to": "0003", "pending": ["0001", "0002", "0003"]}
+    assert result(migrate("--check")) == {"changed": True, "from": None, "to": HEAD, "pending": REVISIONS}
     assert tables(fresh) == []
-    assert result(migrate()) == {"changed": True, "from": None, "to": "0003"}
+    assert result(migrate()) == {"changed": True, "from": None, "to": HEAD}
     assert tables(fresh) == TABLES
-    assert result(migrate()) == {"changed": False, "from": "0003", "to": "0003"}
-    assert result(migrate("--check")) == {"changed": False, "from": "0003", "to": "0003", "pending": []}
+    assert result(migrate()) == {"changed": False, "from": HEAD, "to": HEAD}
+    assert result(migrate("--check")) == {"changed": False, "from": HEAD, "to": HEAD, "pending": []}
 
 
 @pytest.mark.parametrize(("level", "told"), [("info", 1), ("warning", 0)])
@@ -90,7 +92,7 @@ def test_a_run_killed_at_any_migration_is_finished_by_the_next(
             run.send_signal(signal.SIGKILL)
             run.communicate(timeout=10)
     after = result(migrate())
-    assert after["to"] == "0003"
+    assert after["to"] == HEAD
     assert after["from"] == reached
     assert tables(fresh) == TABLES
 
@@ -121,7 +123,7 @@ def wait_for_a_blocked_backend(owner: psycopg.Connection) -> None:
 def test_a_locked_table_is_tried_again(fresh: psycopg.Connection) -> None:
     """The blocker ends after the first lock_timeout: only a retry can succeed."""
     run_to("0001")
-    with subprocess.Popen([sys.executable, "-c", upgrade_script("0003")], stderr=subprocess.PIPE, text=True) as run:
+    with subprocess.Popen([sys.executable, "-c", upgrade_script(HEAD)], stderr=subprocess.PIPE, text=True) as run:
         with fresh.transaction(force_rollback=True):
             fresh.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
             time.sleep(6)

@@ -13,8 +13,11 @@ def database_of(request: Request) -> Database:
 
 
 async def transaction(request: Request) -> AsyncGenerator[Connection]:
+    request.state.after_commit = after_commit = []
     async with database_of(request).transaction() as connection:
         yield connection
+    for call in after_commit:
+        call()
 
 
 # scope="function": by default FastAPI commits after the response, and a failing COMMIT would still be a 200.

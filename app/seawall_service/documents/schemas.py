@@ -2,12 +2,13 @@
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from seawall_service.schemas import BaseResponse, StrictRequest, Text
+from seawall_service.documents.commands import GrantableRole
+from seawall_service.schemas import BaseResponse, JsonUUID, StrictRequest, Text
 
 MAX_INTEGER = 2_147_483_647
 # Control characters, line and paragraph separators, and what reorders the text around it.
@@ -28,13 +29,28 @@ def fit_for_a_title(value: str) -> str:
 Title = Annotated[Text, AfterValidator(fit_for_a_title)]
 
 
+# Refused when the document has another version by now; none means: whatever its version.
+ExpectedVersion = Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None
+
+
 class CreateDocumentRequest(StrictRequest):
     title: Annotated[Title, Field(min_length=1, max_length=200)]
 
 
 class AppendEntryRequest(StrictRequest):
     content: Annotated[Text, Field(min_length=1, max_length=100_000)]
-    expected_version: Annotated[int, Field(ge=1, le=MAX_INTEGER)] | None = None
+    expected_version: ExpectedVersion = None
+
+
+class TransferDocumentRequest(StrictRequest):
+    to_user_id: JsonUUID
+    expected_version: ExpectedVersion = None
+
+
+class AddMemberRequest(StrictRequest):
+    user_id: JsonUUID
+    role: GrantableRole
+    expected_version: ExpectedVersion = None
 
 
 class DocumentResponse(BaseResponse):
@@ -67,6 +83,16 @@ class DocumentWithEntriesResponse(DocumentResponse):
 
     entries: list[EntryResponse]
     next_entry: int | None
+
+
+class MemberResponse(BaseResponse):
+    """The membership, and the version that the document has with it."""
+
+    document_id: UUID
+    user_id: UUID
+    role: Literal["owner", "editor", "viewer"]
+    added_at: datetime
+    version: int
 
 
 class DocumentPageResponse(BaseResponse):

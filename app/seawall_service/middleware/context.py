@@ -36,7 +36,7 @@ class ContextMiddleware:
         request_id = request_id_of(headers)
         peer_trusted, client_ip = self.trusted_peers.judge(scope, headers)
         state = scope.setdefault("state", {})
-        state |= {"request_id": request_id, "peer_trusted": peer_trusted}
+        state |= {"request_id": request_id, "peer_trusted": peer_trusted, "client_ip": client_ip}
         status = 0
 
         async def send_with_request_id(message: Message) -> None:
