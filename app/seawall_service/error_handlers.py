@@ -7,7 +7,7 @@ from typing import cast
 import psycopg
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -84,7 +84,7 @@ def speakable_location(location: Sequence[str | int]) -> list[JsonValue]:
 
 
 async def on_validation_error(_: Request, error: Exception) -> Response:
-    known = cast("RequestValidationError", error)
+    known = cast("ValidationException", error)
     errors = known.errors()[:MAX_ERRORS]
     # Only these three keys: `input` repeats what the client sent, which may be a password.
     details: JsonValue = [
@@ -118,6 +118,8 @@ def register_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BaseAppException, on_app_exception)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
+    # Of a WebSocket whose upgrade is still to be answered.
+    app.add_exception_handler(WebSocketRequestValidationError, on_validation_error)
     app.add_exception_handler(psycopg.errors.IntegrityError, on_integrity_error)
     # The pool's own errors are OperationalErrors too: a full pool is "not available" as well.
     app.add_exception_handler(psycopg.OperationalError, on_database_unavailable)

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 
 from seawall_service.cache.client import Cache, build_cache
 from seawall_service.db.pool import Database
+from seawall_service.realtime.hub import Hub
 from seawall_service.settings import Settings
 from seawall_service.startup_gate import StartupRefused
 
@@ -24,6 +25,7 @@ WORKER_BOOT_ERROR = 3  # gunicorn's master stops the whole service when a worker
 class State(TypedDict):
     database: Database
     cache: Cache | None
+    live: Hub
 
 
 async def judge_or_exit(database: Database) -> None:
@@ -64,7 +66,11 @@ def build_lifespan(settings: Settings) -> Callable[[FastAPI], AbstractAsyncConte
         cache = build_cache(settings)
         try:
             async with open_database(settings) as database:
-                yield {"database": database, "cache": cache}
+                live = Hub(settings, database)
+                try:
+                    yield {"database": database, "cache": cache, "live": live}
+                finally:
+                    await live.close()
         finally:
             if cache is not None:
                 await cache.close()

@@ -20,6 +20,7 @@ from seawall_service.middleware.context import ContextMiddleware
 from seawall_service.middleware.cors import EnvelopeCORSMiddleware
 from seawall_service.middleware.telemetry import TelemetryMiddleware
 from seawall_service.middleware.timeout import RequestTimeoutMiddleware
+from seawall_service.realtime.router import router as live_router
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
 from seawall_service.users.router import router as users_router
@@ -34,7 +35,7 @@ ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
 
 def create_app(settings: Settings) -> FastAPI:
     """The API behind the edge: it trusts X-Principal-Id and knows no passwords or signing keys."""
-    return assemble(settings, "Seawall reference service", [documents_router, users_router])
+    return assemble(settings, "Seawall reference service", [documents_router, live_router, users_router])
 
 
 def create_auth_app(settings: Settings) -> FastAPI:

@@ -5,7 +5,7 @@ from typing import Literal
 from uuid import UUID
 
 # What a document's owner may make of others: editors append, viewers read.
-type GrantableRole = Literal["editor", "viewer"]
+GrantableRole = Literal["editor", "viewer"]
 
 
 @dataclass(frozen=True, slots=True)

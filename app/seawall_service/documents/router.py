@@ -56,12 +56,14 @@ async def append_entry(
     context: Context,
 ) -> AppendedEntryResponse:
     command = AppendEntry(document_id, body.content, body.expected_version)
-    return await run_once(
+    entry = await run_once(
         connection,
         Keyed(principal_id, context.idempotency_key, "AppendEntry", document_id.bytes + body.model_dump_json().encode()),
         AppendedEntryResponse,
         lambda: service.append_entry(connection, command, principal_id, context),
     )
+    context.announce_after_commit(document_id, entry.position)
+    return entry
 
 
 @router.post("/{document_id}/transfer")

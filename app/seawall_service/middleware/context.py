@@ -9,6 +9,7 @@ import structlog
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from seawall_service.middleware.socket import SocketObserver, run_socket
 from seawall_service.security.peer import TrustedPeers
 
 log = structlog.get_logger("seawall_service.access")
@@ -28,7 +29,7 @@ class ContextMiddleware:
         self.trusted_peers = trusted_peers
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -37,6 +38,10 @@ class ContextMiddleware:
         peer_trusted, client_ip = self.trusted_peers.judge(scope, headers)
         state = scope.setdefault("state", {})
         state |= {"request_id": request_id, "peer_trusted": peer_trusted, "client_ip": client_ip}
+        if scope["type"] == "websocket":
+            with structlog.contextvars.bound_contextvars(request_id=request_id):
+                await run_socket(self.app, SocketObserver(scope, receive, send, request_id), client_ip)
+            return
         status = 0
 
         async def send_with_request_id(message: Message) -> None:
