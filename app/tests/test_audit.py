@@ -142,7 +142,7 @@ def test_nobody_changes_what_was_written(database: psycopg.Connection, owner: ps
 @pytest.mark.requirement("SEC-06")
 def test_every_table_has_the_grants_of_its_name(owner: psycopg.Connection) -> None:
     assert owner.execute("SELECT * FROM seawall.grant_drift").fetchall() == []
-    classes = dict(
+    classes: dict[str, str | None] = dict(
         owner.execute(
             "SELECT relname::text, seawall.table_class(relname) FROM pg_class"
             " WHERE relnamespace = 'app'::regnamespace AND relkind IN ('r', 'p')"

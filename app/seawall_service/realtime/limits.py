@@ -140,7 +140,7 @@ class SocketCounts:
         async with self._one_at_a_time, self._client.pipeline(transaction=True) as pipeline:
             pipeline.delete(own)
             if self.local:
-                pipeline.hset(own, mapping=dict(self.local))
+                pipeline.hset(own, mapping={name: str(count) for name, count in self.local.items()})
                 pipeline.pexpire(own, int(self._lease_seconds * 1000))
                 pipeline.sadd(f"{PREFIX}workers", self.worker_id)
             else:

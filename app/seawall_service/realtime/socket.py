@@ -90,8 +90,12 @@ class Socket:
         self._wake.set()
 
     async def send(self, text: str) -> None:
-        async with asyncio.timeout(SEND_SECONDS):
-            await self._websocket.send_text(text)
+        try:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self._websocket.send_text(text)
+        except RuntimeError as error:
+            # What the server says of a client that left before it saw the upgrade answered.
+            raise WebSocketDisconnect(1006) from error
 
     async def send_all(self, read_page: ReadPage) -> None:
         """Until cancelled. A socket that takes nothing for SEND_SECONDS is too slow."""
