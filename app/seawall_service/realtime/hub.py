@@ -24,7 +24,7 @@ from seawall_service.settings import Settings
 
 log = structlog.get_logger(__name__)
 
-LOOK_SECONDS = 15.0
+LOOK_SECONDS = 30.0
 LOOK_OFTEN_SECONDS = 1.0
 RETRY_SECONDS = 1.0
 # Of the worker's connections, so that sockets cannot keep them from requests.
