@@ -7,7 +7,7 @@ from typing import cast
 import psycopg
 import structlog
 from fastapi import FastAPI, Request
-from fastapi.exceptions import RequestValidationError
+from fastapi.exceptions import RequestValidationError, ValidationException, WebSocketRequestValidationError
 from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
@@ -97,7 +97,7 @@ def speakable_location(location: Sequence[str | int]) -> list[JsonValue]:
 
 
 async def on_validation_error(_: Request, error: Exception) -> Response:
-    known = cast("RequestValidationError", error)
+    known = cast("ValidationException", error)
     errors = known.errors()[:MAX_ERRORS]
     # Only these three keys: `input` repeats what the client sent, which may be a password.
     details: JsonValue = [
@@ -131,6 +131,8 @@ def register_exception_handlers(app: FastAPI) -> None:
     app.add_exception_handler(BaseAppException, on_app_exception)
     app.add_exception_handler(HTTPException, on_http_exception)
     app.add_exception_handler(RequestValidationError, on_validation_error)
+    # Of a WebSocket whose upgrade is still to be answered.
+    app.add_exception_handler(WebSocketRequestValidationError, on_validation_error)
     app.add_exception_handler(psycopg.errors.IntegrityError, on_integrity_error)
     for unavailable in UNAVAILABLE:
         app.add_exception_handler(unavailable, on_database_unavailable)

@@ -15,6 +15,7 @@ class ErrorId(StrEnum):
     BAD_REQUEST = "bad_request"
     UNAUTHORIZED = "unauthorized"
     FORBIDDEN = "forbidden"
+    OWNERSHIP_REQUIRED = "ownership_required"
     NOT_FOUND = "not_found"
     METHOD_NOT_ALLOWED = "method_not_allowed"
     CONFLICT = "conflict"
@@ -22,6 +23,7 @@ class ErrorId(StrEnum):
     PAYLOAD_TOO_LARGE = "payload_too_large"
     VALIDATION_ERROR = "validation_error"
     RATE_LIMITED = "rate_limited"
+    WS_LIMIT = "ws_limit"
     INTERNAL_ERROR = "internal_error"
     SERVICE_UNAVAILABLE = "service_unavailable"
     GATEWAY_TIMEOUT = "gateway_timeout"
@@ -73,6 +75,14 @@ class UnauthorizedError(BaseAppException):
 class ForbiddenError(BaseAppException):
     status_code = 403
     error_id = ErrorId.FORBIDDEN
+
+
+class OwnershipRequiredError(BaseAppException):
+    status_code = 403
+    error_id = ErrorId.OWNERSHIP_REQUIRED
+
+    def __init__(self) -> None:
+        super().__init__("Only the owner of the document may do this")
 
 
 class NotFoundError(BaseAppException):

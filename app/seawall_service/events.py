@@ -6,6 +6,7 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from seawall_service.db.pool import Connection
+from seawall_service.error_handlers import get_request_id
 from seawall_service.errors import JsonValue
 
 
@@ -21,6 +22,9 @@ class Event:
 async def append_event(connection: Connection, event: Event) -> None:
     """UNIQUE (stream_id, stream_version) refuses a second writer of the same version."""
     await connection.execute(
-        "INSERT INTO events (stream_id, stream_version, type, payload, principal_id) VALUES (%s, %s, %s, %s, %s)",
-        (event.stream_id, event.stream_version, event.type, Jsonb(event.payload), event.principal_id),
+        """
+        INSERT INTO events (stream_id, stream_version, type, payload, principal_id, request_id)
+        VALUES (%s, %s, %s, %s, %s, %s)
+        """,
+        (event.stream_id, event.stream_version, event.type, Jsonb(event.payload), event.principal_id, get_request_id() or None),
     )

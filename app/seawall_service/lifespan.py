@@ -15,6 +15,7 @@ from seawall_service.cache.interface import Cache
 from seawall_service.db.pool import Connection, Database
 from seawall_service.extensions import Extensions
 from seawall_service.rate_limit.interface import RateLimiter
+from seawall_service.realtime.hub import Hub
 from seawall_service.settings import Settings
 from seawall_service.startup_gate import StartupRefused
 from seawall_service.telemetry import Telemetry
@@ -31,6 +32,7 @@ class State(TypedDict):
     redis: RedisServer | None
     cache: Cache
     rate_limiter: RateLimiter | None
+    live: Hub
 
 
 async def judge_or_exit(database: Database) -> None:
@@ -80,7 +82,11 @@ def build_lifespan(
             cache = extensions.build_cache(settings, client)
             try:
                 async with open_database(settings, exports.instrument_connection) as database:
-                    yield {"database": database, "redis": redis, "cache": cache, "rate_limiter": rate_limiter}
+                    live = Hub(settings, database)
+                    try:
+                        yield {"database": database, "redis": redis, "cache": cache, "rate_limiter": rate_limiter, "live": live}
+                    finally:
+                        await live.close()
             finally:
                 if rate_limiter is not None:
                     await rate_limiter.close()

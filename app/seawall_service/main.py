@@ -9,6 +9,7 @@ from starlette.middleware import Middleware
 
 from seawall_service import health
 from seawall_service.auth.router import build_auth_router
+from seawall_service.command_context import AuditPolicy
 from seawall_service.db.revision import expected_revision
 from seawall_service.documents.router import router as documents_router
 from seawall_service.error_handlers import register_exception_handlers
@@ -26,6 +27,7 @@ from seawall_service.middleware.timeout import RequestTimeoutMiddleware
 from seawall_service.openapi import DESCRIPTION, ERROR_RESPONSES, DocumentedAPI, operation_id
 from seawall_service.rate_limit.client import Clients, Identify, principal_of_edge
 from seawall_service.rate_limit.policies import RateLimitPolicies
+from seawall_service.realtime.router import router as live_router
 from seawall_service.security.jwt import build_access_tokens
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
@@ -33,7 +35,7 @@ from seawall_service.telemetry import NoopTelemetry, Telemetry, build_telemetry
 from seawall_service.tracing import Exports, TracedAPI
 from seawall_service.users.router import router as users_router
 
-API_ROUTERS = (documents_router, users_router)
+API_ROUTERS = (documents_router, live_router, users_router)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
     if exports.tracer is not None:
         app.trusted_peers = peers
     app.state.expected_revision = expected_revision()
+    app.state.audit_policy = AuditPolicy(settings.audit_enabled, settings.audit_sample_rate)
     app.state.require_authenticated_principal = settings.require_authenticated_principal
     app.state.telemetry = telemetry
     app.state.exports = exports

@@ -1,8 +1,9 @@
 """What all requests and responses have in common."""
 
 from typing import Annotated
+from uuid import UUID
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
 def storable(value: str) -> str:
@@ -17,6 +18,22 @@ def storable(value: str) -> str:
 
 # JSON can carry both, PostgreSQL's text neither; without this such a request would be a 500.
 Text = Annotated[str, AfterValidator(storable), Field(json_schema_extra={"pattern": r"^[^\u0000]*$"})]
+
+
+def canonical_uuid(value: object) -> object:
+    """Not the other spellings that UUID() takes: the database would give back another text than the client sent."""
+    if isinstance(value, str):
+        try:
+            canonical = str(UUID(value)) == value.lower()
+        except ValueError:
+            canonical = False
+        if not canonical:
+            raise ValueError("must be a UUID such as 00000000-0000-4000-8000-000000000001")
+    return value
+
+
+# JSON has no UUIDs, so strings are what a strict request must take here.
+JsonUUID = Annotated[UUID, BeforeValidator(canonical_uuid), Field(strict=False)]
 
 
 class StrictRequest(BaseModel):

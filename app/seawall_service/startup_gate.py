@@ -125,6 +125,16 @@ def cors_is_explicit(settings: Settings, component: Component) -> Iterator[Refus
         yield Refusal("CORS_ORIGINS", "allows every origin", cure)
 
 
+def socket_origins_are_explicit(settings: Settings, component: Component) -> Iterator[Refusal]:
+    """Only with the limits on: what is switched off is told by a warning, as every protection."""
+    if settings.is_production and component == "api" and settings.ws_limits_enabled and "*" in settings.ws_allowed_origins:
+        yield Refusal(
+            "WS_ALLOWED_ORIGINS",
+            "lets pages of every origin open sockets",
+            "List the origins of your pages, as in CORS_ORIGINS, or set WS_LIMITS_ENABLED=false",
+        )
+
+
 def proxies_are_named(settings: Settings, component: Component) -> Iterator[Refusal]:
     if not settings.is_production or component == "command" or settings.binds_unix_socket:
         return
@@ -222,6 +232,7 @@ CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     database_role_is_the_application,
     urls_hold_no_password,
     cors_is_explicit,
+    socket_origins_are_explicit,
     proxies_are_named,
     signing_key_fits,
     issuer_is_whole,

@@ -15,10 +15,10 @@ import pytest
 from tests.conftest import run_module
 
 MODULE = "seawall_service.migrate"
-LOCK = 7_021_960
-REVISIONS = ["0001", "0002", "0003", "0005"]
+REVISIONS = ["0001", "0002", "0003", "0004", "0005"]
 HEAD = REVISIONS[-1]
-TABLES = ["alembic_version", "entries_document", "events", "proj_documents", "proj_memberships", "proj_users",
+LOCK = 7_021_960
+TABLES = ["alembic_version", "audit_events", "entries_document", "events", "proj_documents", "proj_memberships", "proj_users",
           "state_idempotency", "state_refresh_tokens", "state_revoked_sessions"]  # fmt: skip
 
 

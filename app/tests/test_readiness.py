@@ -18,6 +18,7 @@ from seawall_service.main import create_app
 from seawall_service.startup_gate import load_settings
 from tests.conftest import Boot, client_of
 
+HEAD = expected_revision()
 LIVE = ["/healthz", "/health", "/api/v1/health/live"]
 READY = ["/readyz", "/api/v1/health/ready"]
 

@@ -7,8 +7,9 @@ import psycopg
 import pytest
 from starlette.testclient import TestClient
 
+from seawall_service.command_context import CommandContext
 from seawall_service.db.pool import Connection
-from seawall_service.deps import CurrentUserId, DbSession
+from seawall_service.deps import Context, CurrentUserId, DbSession
 from seawall_service.documents import service
 from seawall_service.documents.commands import CreateDocument
 from seawall_service.errors import NotFoundError
@@ -16,9 +17,11 @@ from seawall_service.main import create_app
 from seawall_service.startup_gate import load_settings
 from tests.conftest import client_of, connect
 
+told_after_commit: list[str] = []
+
 
 async def create(connection: Connection, principal_id: CurrentUserId) -> str:
-    created = await service.create_document(connection, CreateDocument("doomed"), principal_id)
+    created = await service.create_document(connection, CreateDocument("doomed"), principal_id, CommandContext())
     return str(created.id)
 
 
@@ -28,7 +31,8 @@ def doomed() -> Iterator[TestClient]:
     app = create_app(load_settings("api"))
 
     @app.post("/commit-fails")
-    async def commit_fails(connection: DbSession, principal_id: CurrentUserId) -> dict[str, str]:
+    async def commit_fails(connection: DbSession, principal_id: CurrentUserId, context: Context) -> dict[str, str]:
+        context.after_commit.append(lambda: told_after_commit.append("too early"))
         document_id = await create(connection, principal_id)
         with connect("DATABASE_URL", "DATABASE_PASSWORD_FILE") as other:
             other.execute("SELECT pg_terminate_backend(%s)", (connection.info.backend_pid,))
@@ -64,6 +68,7 @@ def doomed() -> Iterator[TestClient]:
 def test_nothing_is_written(doomed: TestClient, database: psycopg.Connection, path: str, status: int) -> None:
     user = str(uuid4())
     assert doomed.post(path, headers={"X-Principal-Id": user}).status_code == status
+    assert told_after_commit == []
     written = {"events": "principal_id", "proj_documents": "owner_id", "proj_memberships": "user_id", "proj_users": "username"}
     for table, column in written.items():
         query = psycopg.sql.SQL("SELECT count(*) FROM {} WHERE {} = %s").format(

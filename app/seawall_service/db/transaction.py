@@ -1,6 +1,6 @@
 """One transaction a request, committed before the answer begins."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
@@ -12,9 +12,17 @@ def database_of(request: Request) -> Database:
     return cast("Database", request.state.database)
 
 
+def after_commit_of(request: Request) -> list[Callable[[], None]]:
+    """What this request has to be done once its transaction is committed, in its order; never when it is not."""
+    calls: list[Callable[[], None]] = request.scope["state"].setdefault("after_commit", [])
+    return calls
+
+
 async def transaction(request: Request) -> AsyncGenerator[Connection]:
     async with database_of(request).transaction() as connection:
         yield connection
+    for call in after_commit_of(request):
+        call()
 
 
 # scope="function": by default FastAPI commits after the response, and a failing COMMIT would still be a 200.

@@ -17,3 +17,9 @@ class GetDocument:
 class ListDocuments:
     limit: int
     cursor: Cursor | None
+
+
+@dataclass(frozen=True, slots=True)
+class WatchDocument:
+    document_id: UUID
+    after: int | None

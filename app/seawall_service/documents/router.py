@@ -5,19 +5,22 @@ from uuid import UUID
 
 from fastapi import APIRouter, Query
 
-from seawall_service.deps import CurrentUserId, DbSession, IdempotencyKey
+from seawall_service.deps import Context, CurrentUserId, DbSession
 from seawall_service.documents import service
-from seawall_service.documents.commands import AppendEntry, CreateDocument
+from seawall_service.documents.commands import AddMember, AppendEntry, CreateDocument, TransferDocument
 from seawall_service.documents.cursor import Cursor
 from seawall_service.documents.queries import GetDocument, ListDocuments
 from seawall_service.documents.schemas import (
     MAX_INTEGER,
+    AddMemberRequest,
     AppendedEntryResponse,
     AppendEntryRequest,
     CreateDocumentRequest,
     DocumentPageResponse,
     DocumentResponse,
     DocumentWithEntriesResponse,
+    MemberResponse,
+    TransferDocumentRequest,
 )
 from seawall_service.idempotency.service import Keyed, run_once
 
@@ -34,15 +37,15 @@ async def create_document(
     body: CreateDocumentRequest,
     principal_id: CurrentUserId,
     connection: DbSession,
-    key: IdempotencyKey,
+    context: Context,
 ) -> DocumentResponse:
     """Make an empty document, owned by the caller."""
     command = CreateDocument(body.title)
     return await run_once(
         connection,
-        Keyed(principal_id, key, "CreateDocument", body.model_dump_json().encode()),
+        Keyed(principal_id, context.idempotency_key, "CreateDocument", body.model_dump_json().encode()),
         DocumentResponse,
-        lambda: service.create_document(connection, command, principal_id),
+        lambda: service.create_document(connection, command, principal_id, context),
     )
 
 
@@ -52,18 +55,54 @@ async def append_entry(
     body: AppendEntryRequest,
     principal_id: CurrentUserId,
     connection: DbSession,
-    key: IdempotencyKey,
+    context: Context,
 ) -> AppendedEntryResponse:
     """Add an entry at the end of a document that the caller is a member of.
 
     `conflict` when `expected_version` is given and the document has another one by now.
     """
     command = AppendEntry(document_id, body.content, body.expected_version)
+    entry = await run_once(
+        connection,
+        Keyed(principal_id, context.idempotency_key, "AppendEntry", document_id.bytes + body.model_dump_json().encode()),
+        AppendedEntryResponse,
+        lambda: service.append_entry(connection, command, principal_id, context),
+    )
+    context.announce_after_commit(document_id, entry.position)
+    return entry
+
+
+@router.post("/{document_id}/transfer")
+async def transfer_document(
+    document_id: UUID,
+    body: TransferDocumentRequest,
+    principal_id: CurrentUserId,
+    connection: DbSession,
+    context: Context,
+) -> DocumentResponse:
+    command = TransferDocument(document_id, body.to_user_id, body.expected_version)
     return await run_once(
         connection,
-        Keyed(principal_id, key, "AppendEntry", document_id.bytes + body.model_dump_json().encode()),
-        AppendedEntryResponse,
-        lambda: service.append_entry(connection, command, principal_id),
+        Keyed(principal_id, context.idempotency_key, "TransferDocument", document_id.bytes + body.model_dump_json().encode()),
+        DocumentResponse,
+        lambda: service.transfer_document(connection, command, principal_id, context),
+    )
+
+
+@router.post("/{document_id}/members", status_code=201)
+async def add_member(
+    document_id: UUID,
+    body: AddMemberRequest,
+    principal_id: CurrentUserId,
+    connection: DbSession,
+    context: Context,
+) -> MemberResponse:
+    command = AddMember(document_id, body.user_id, body.role, body.expected_version)
+    return await run_once(
+        connection,
+        Keyed(principal_id, context.idempotency_key, "AddMember", document_id.bytes + body.model_dump_json().encode()),
+        MemberResponse,
+        lambda: service.add_member(connection, command, principal_id, context),
     )
 
 

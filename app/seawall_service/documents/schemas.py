@@ -2,12 +2,13 @@
 
 import re
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import AfterValidator, Field
 
-from seawall_service.schemas import BaseResponse, StrictRequest, Text
+from seawall_service.documents.commands import GrantableRole
+from seawall_service.schemas import BaseResponse, JsonUUID, StrictRequest, Text
 
 MAX_INTEGER = 2_147_483_647
 # Control characters, line and paragraph separators, and what reorders the text around it.
@@ -34,6 +35,12 @@ Title = Annotated[
 ]
 
 
+ExpectedVersion = Annotated[
+    int | None,
+    Field(ge=1, le=MAX_INTEGER, description="Refuse unless the document has this version; null: whatever it is", examples=[1]),
+]
+
+
 class CreateDocumentRequest(StrictRequest):
     """A document that is to be made."""
 
@@ -44,10 +51,22 @@ class AppendEntryRequest(StrictRequest):
     """An entry that is to be added."""
 
     content: Annotated[Text, Field(min_length=1, max_length=100_000, description="Any text", examples=["Wind from the north"])]
-    expected_version: Annotated[
-        int | None,
-        Field(ge=1, le=MAX_INTEGER, description="Refuse unless the document has this version; null adds anyway", examples=[1]),
-    ] = None
+    expected_version: ExpectedVersion = None
+
+
+class TransferDocumentRequest(StrictRequest):
+    """A document that is to have another owner; the one before stays as an editor."""
+
+    to_user_id: Annotated[JsonUUID, Field(description="The new owner")]
+    expected_version: ExpectedVersion = None
+
+
+class AddMemberRequest(StrictRequest):
+    """Somebody who is to see a document, or to write in it."""
+
+    user_id: Annotated[JsonUUID, Field(description="Whom to add")]
+    role: Annotated[GrantableRole, Field(description="What they may do", examples=["editor"])]
+    expected_version: ExpectedVersion = None
 
 
 class DocumentResponse(BaseResponse):
@@ -84,6 +103,16 @@ class DocumentWithEntriesResponse(DocumentResponse):
 
     entries: list[EntryResponse]
     next_entry: int | None
+
+
+class MemberResponse(BaseResponse):
+    """The membership, and the version that the document has with it."""
+
+    document_id: UUID
+    user_id: UUID
+    role: Literal["owner", "editor", "viewer"]
+    added_at: datetime
+    version: int
 
 
 class DocumentPageResponse(BaseResponse):

@@ -1,11 +1,14 @@
 """Documents and their entries. Executes, never commits: the caller owns the transaction."""
 
+from dataclasses import dataclass
 from uuid import UUID, uuid4
 
 from psycopg import sql
 
+from seawall_service.audit.service import AuditEvent, record_audit_event
+from seawall_service.command_context import CommandContext
 from seawall_service.db.pool import Connection
-from seawall_service.documents.commands import AppendEntry, CreateDocument
+from seawall_service.documents.commands import AddMember, AppendEntry, CreateDocument, TransferDocument
 from seawall_service.documents.cursor import Cursor
 from seawall_service.documents.queries import GetDocument, ListDocuments
 from seawall_service.documents.schemas import (
@@ -14,8 +17,16 @@ from seawall_service.documents.schemas import (
     DocumentResponse,
     DocumentWithEntriesResponse,
     EntryResponse,
+    MemberResponse,
 )
-from seawall_service.errors import ConflictError, NotFoundError
+from seawall_service.errors import (
+    ConflictError,
+    ForbiddenError,
+    InvalidInputError,
+    JsonValue,
+    NotFoundError,
+    OwnershipRequiredError,
+)
 from seawall_service.events import Event, append_event
 from seawall_service.handlers import handling
 
@@ -24,7 +35,49 @@ MAX_PAGE_BYTES = 1_000_000
 DOCUMENT = sql.SQL("d.id, d.title, d.owner_id, d.version, d.entry_count, d.created_at, d.updated_at")
 
 
-async def create_document(connection: Connection, command: CreateDocument, principal_id: UUID) -> DocumentResponse:
+@dataclass(frozen=True, slots=True)
+class Locked:
+    """A document that this transaction holds, and what its caller is to it."""
+
+    version: int
+    entry_count: int
+    is_owner: bool
+    is_viewer: bool
+
+    def require_owner(self) -> None:
+        if not self.is_owner:
+            raise OwnershipRequiredError
+
+    def require_writer(self) -> None:
+        if self.is_viewer:
+            raise ForbiddenError("Viewers of a document may not append to it")
+
+    def require_version(self, expected: int | None) -> None:
+        if expected not in {None, self.version}:
+            raise ConflictError("The document has changed", {"expected_version": expected, "actual_version": self.version})
+
+
+async def lock_document(connection: Connection, document_id: UUID, principal_id: UUID) -> Locked:
+    """Append-only tables cannot be row-locked by this role, so writers queue on the projection's row."""
+    cursor = await connection.execute(
+        """
+        SELECT d.version, d.entry_count, d.owner_id, m.role FROM proj_documents d
+          JOIN proj_memberships m ON m.document_id = d.id AND m.user_id = %s
+         WHERE d.id = %s FOR UPDATE OF d
+        """,
+        (principal_id, document_id),
+    )
+    row = await cursor.fetchone()
+    if row is None:
+        raise NotFoundError
+    # Who had to wait for the row has its newest version, and yet the membership of before: the owner is told by the row alone.
+    is_owner = row["owner_id"] == principal_id
+    return Locked(row["version"], row["entry_count"], is_owner, is_viewer=not is_owner and row["role"] == "viewer")
+
+
+async def create_document(
+    connection: Connection, command: CreateDocument, principal_id: UUID, context: CommandContext
+) -> DocumentResponse:
     document_id = uuid4()
     with handling(command, principal_id, document_id=document_id):
         await append_event(connection, Event(document_id, 1, "document.created", {"title": command.title}, principal_id))
@@ -40,29 +93,20 @@ async def create_document(connection: Connection, command: CreateDocument, princ
             "INSERT INTO proj_memberships (user_id, document_id, role) VALUES (%s, %s, 'owner')",
             (principal_id, document_id),
         )
+        await record_audit_event(
+            connection, context, AuditEvent("document.create", principal_id, document_id, {"title_len": len(command.title)})
+        )
         return DocumentResponse.model_validate(row)
 
 
-async def append_entry(connection: Connection, command: AppendEntry, principal_id: UUID) -> AppendedEntryResponse:
+async def append_entry(
+    connection: Connection, command: AppendEntry, principal_id: UUID, context: CommandContext
+) -> AppendedEntryResponse:
     with handling(command, principal_id, document_id=command.document_id):
-        # Append-only tables cannot be row-locked by this role, so writers queue on the projection's row.
-        cursor = await connection.execute(
-            """
-            SELECT d.version, d.entry_count FROM proj_documents d
-              JOIN proj_memberships m ON m.document_id = d.id AND m.user_id = %s
-             WHERE d.id = %s FOR UPDATE OF d
-            """,
-            (principal_id, command.document_id),
-        )
-        row = await cursor.fetchone()
-        if row is None:
-            raise NotFoundError
-        if command.expected_version not in {None, row["version"]}:
-            raise ConflictError(
-                "The document has changed",
-                {"expected_version": command.expected_version, "actual_version": row["version"]},
-            )
-        version, position, entry_id = row["version"] + 1, row["entry_count"] + 1, uuid4()
+        document = await lock_document(connection, command.document_id, principal_id)
+        document.require_writer()
+        document.require_version(command.expected_version)
+        version, position, entry_id = document.version + 1, document.entry_count + 1, uuid4()
         await append_event(
             connection,
             Event(
@@ -85,7 +129,101 @@ async def append_entry(connection: Connection, command: AppendEntry, principal_i
             "UPDATE proj_documents SET version = %s, entry_count = %s, updated_at = now() WHERE id = %s",
             (version, position, command.document_id),
         )
+        await record_audit_event(
+            connection,
+            context,
+            AuditEvent(
+                "document.append",
+                principal_id,
+                command.document_id,
+                {"entry_id": str(entry_id), "content_len": len(command.content)},
+            ),
+        )
         return AppendedEntryResponse.model_validate({**(entry or {}), "version": version})
+
+
+async def transfer_document(
+    connection: Connection, command: TransferDocument, principal_id: UUID, context: CommandContext
+) -> DocumentResponse:
+    """The owner gives the document to another user, and stays as an editor."""
+    with handling(command, principal_id, document_id=command.document_id):
+        document = await lock_document(connection, command.document_id, principal_id)
+        document.require_owner()
+        document.require_version(command.expected_version)
+        if command.to_user_id == principal_id:
+            raise ConflictError("The document is yours already")
+        await require_user(connection, command)
+        version = document.version + 1
+        moved: dict[str, JsonValue] = {"from": str(principal_id), "to": str(command.to_user_id)}
+        await append_event(connection, Event(command.document_id, version, "document.transferred", moved, principal_id))
+        # First one less, then one more: the database lets no document have two owners.
+        await connection.execute(
+            "UPDATE proj_memberships SET role = 'editor' WHERE document_id = %s AND user_id = %s",
+            (command.document_id, principal_id),
+        )
+        await connection.execute(
+            """
+            INSERT INTO proj_memberships (user_id, document_id, role) VALUES (%s, %s, 'owner')
+            ON CONFLICT (user_id, document_id) DO UPDATE SET role = excluded.role
+            """,
+            (command.to_user_id, command.document_id),
+        )
+        cursor = await connection.execute(
+            sql.SQL("""
+            UPDATE proj_documents AS d SET owner_id = %s, version = %s, updated_at = now() WHERE d.id = %s RETURNING {}
+            """).format(DOCUMENT),
+            (command.to_user_id, version, command.document_id),
+        )
+        await record_audit_event(connection, context, AuditEvent("document.transfer", principal_id, command.document_id, moved))
+        return DocumentResponse.model_validate(await cursor.fetchone())
+
+
+async def require_user(connection: Connection, command: TransferDocument) -> None:
+    """Users of another issuer are not in our table: of them, members exist."""
+    cursor = await connection.execute(
+        """
+        SELECT coalesce((SELECT disabled_at IS NULL FROM proj_users WHERE id = %(user_id)s),
+                        EXISTS (SELECT FROM proj_memberships WHERE document_id = %(document_id)s AND user_id = %(user_id)s))
+               AS usable
+        """,
+        {"user_id": command.to_user_id, "document_id": command.document_id},
+    )
+    row = await cursor.fetchone()
+    if row is None or not row["usable"]:
+        raise InvalidInputError(["body", "to_user_id"], "Not a user who could own the document", "unknown_user")
+
+
+async def add_member(connection: Connection, command: AddMember, principal_id: UUID, context: CommandContext) -> MemberResponse:
+    """Adding somebody again changes nothing; adding them with another role is a conflict."""
+    with handling(command, principal_id, document_id=command.document_id):
+        document = await lock_document(connection, command.document_id, principal_id)
+        document.require_owner()
+        document.require_version(command.expected_version)
+        member = {"document_id": command.document_id, "user_id": command.user_id}
+        cursor = await connection.execute(
+            "SELECT role, added_at FROM proj_memberships WHERE document_id = %(document_id)s AND user_id = %(user_id)s", member
+        )
+        known = await cursor.fetchone()
+        if known is not None and known["role"] != command.role:
+            raise ConflictError("This user is a member with another role", {"role": known["role"]})
+        if known is not None:
+            return MemberResponse.model_validate({**member, **known, "version": document.version})
+        version = document.version + 1
+        added: dict[str, JsonValue] = {"member_id": str(command.user_id), "role": command.role}
+        await append_event(connection, Event(command.document_id, version, "document.member_added", added, principal_id))
+        cursor = await connection.execute(
+            """
+            INSERT INTO proj_memberships (document_id, user_id, role) VALUES (%(document_id)s, %(user_id)s, %(role)s)
+            RETURNING role, added_at
+            """,
+            member | {"role": command.role},
+        )
+        row = await cursor.fetchone()
+        await connection.execute(
+            "UPDATE proj_documents SET version = %s, updated_at = now() WHERE id = %s", (version, command.document_id)
+        )
+        await record_audit_event(connection, context, AuditEvent("document.add_member", principal_id, command.document_id, added))
+        return MemberResponse.model_validate({**member, **(row or {}), "version": version})
 
 
 async def get_document(connection: Connection, query: GetDocument, principal_id: UUID) -> DocumentWithEntriesResponse:

@@ -10,6 +10,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from seawall_service.correlation import RequestTrace
+from seawall_service.middleware.socket import SocketObserver, run_socket
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.tracing import PROBE_PATHS, current_tracer
 
@@ -31,7 +32,7 @@ class ContextMiddleware:
         self.tracer = tracer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in {"http", "websocket"}:
             await self.app(scope, receive, send)
             return
         started = time.perf_counter()
@@ -42,7 +43,11 @@ class ContextMiddleware:
             request_id = request_id_of(headers, correlation_id)
             state = scope.setdefault("state", {})
             state |= {"request_id": request_id, "peer_trusted": peer_trusted, "client_ip": client_ip}
-            await self.answer(scope, receive, send, started=started, client_ip=client_ip)
+            if scope["type"] == "websocket":
+                with structlog.contextvars.bound_contextvars(request_id=request_id):
+                    await run_socket(self.app, SocketObserver(scope, receive, send, request_id), client_ip)
+            else:
+                await self.answer(scope, receive, send, started=started, client_ip=client_ip)
 
     async def answer(self, scope: Scope, receive: Receive, send: Send, *, started: float, client_ip: str | None) -> None:
         request_id = scope["state"]["request_id"]

@@ -4,7 +4,8 @@ from typing import Annotated, cast
 from uuid import UUID
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends
+from starlette.requests import HTTPConnection
 
 from seawall_service.errors import UnauthorizedError
 
@@ -23,7 +24,7 @@ def parse_principal(value: str) -> UUID | None:
     return parsed if str(parsed) == value.lower() else None
 
 
-async def get_principal_id(request: Request) -> UUID:
+async def get_principal_id(request: HTTPConnection) -> UUID:
     values = request.headers.getlist(HEADER)
     if not values:
         if request.app.state.require_authenticated_principal:

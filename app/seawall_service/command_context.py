@@ -1,0 +1,52 @@
+"""Where a command comes from, as far as a service may know it: never the request itself."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated
+from uuid import UUID
+
+from fastapi import Depends, Request
+
+from seawall_service.db.transaction import after_commit_of
+from seawall_service.idempotency.key import IdempotencyKey
+
+
+@dataclass(frozen=True, slots=True)
+class AuditPolicy:
+    """`sample_rate` is the share of the changes that are written, 0 to 1."""
+
+    enabled: bool = False
+    sample_rate: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class CommandContext:
+    """`after_commit` is called in its order once the command's effect is stored, and never when it is not."""
+
+    audit: AuditPolicy = AuditPolicy()
+    idempotency_key: str | None = None
+    client_ip: str | None = None
+    user_agent: str | None = None
+    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    announce: Callable[[UUID, int], None] | None = None
+
+    def announce_after_commit(self, document_id: UUID, position: int) -> None:
+        """Tells the sockets on this document that it has so many entries."""
+        if self.announce is not None:
+            self.after_commit.append(partial(self.announce, document_id, position))
+
+
+async def command_context(request: Request, key: IdempotencyKey) -> CommandContext:
+    state = request.state
+    return CommandContext(
+        request.app.state.audit_policy,
+        key,
+        state.client_ip,
+        request.headers.get("user-agent"),
+        after_commit_of(request),
+        state.live.announce,
+    )
+
+
+Context = Annotated[CommandContext, Depends(command_context)]

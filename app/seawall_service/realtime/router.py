@@ -1,0 +1,164 @@
+"""/api/v1/documents/{document_id}/live: a WebSocket that tells a member each entry as it is appended."""
+
+import asyncio
+from typing import Annotated, Any, cast
+from uuid import UUID
+
+import orjson
+import structlog
+from fastapi import APIRouter, Depends, Query, WebSocket
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
+
+from seawall_service.deps import CurrentUserId
+from seawall_service.documents.queries import WatchDocument
+from seawall_service.documents.schemas import MAX_INTEGER
+from seawall_service.error_handlers import error_response
+from seawall_service.errors import ErrorId, ForbiddenError
+from seawall_service.handlers import handling
+from seawall_service.rate_limit.interface import Decision, Hit, RateLimiter, TokenBucket
+from seawall_service.realtime.hub import Hub
+from seawall_service.realtime.queries import Head
+from seawall_service.realtime.schemas import PongMessage, ReadyMessage
+from seawall_service.realtime.socket import FAILED, NOT_UNDERSTOOD, TOO_FAST, TOO_LARGE, TOO_MANY, Ending, Socket
+
+log = structlog.get_logger(__name__)
+
+SUBPROTOCOL = "seawall.v1"
+PONG = PongMessage().model_dump_json()
+EVERYBODY = "*"
+
+AfterPosition = Annotated[int, Query(ge=0, le=MAX_INTEGER)]
+
+
+def hub_of(connection: HTTPConnection) -> Hub:
+    return cast("Hub", connection.state.live)
+
+
+async def require_allowed_origin(connection: HTTPConnection) -> None:
+    """Before everything else (WS-03). Browsers always send it; what is no browser may leave it out."""
+    allowed = hub_of(connection).allowed_origins
+    origins = connection.headers.getlist("origin")
+    if EVERYBODY not in allowed and any(origin.lower() not in allowed for origin in origins):
+        log.warning("websocket.origin_refused", origin=origins[0][:200])
+        raise ForbiddenError("Pages of this origin may not connect")
+
+
+router = APIRouter(prefix="/api/v1/documents")
+
+
+def socket_hits(hub: Hub, what: str, user_id: UUID, client_ip: str | None) -> list[Hit]:
+    rule = TokenBucket(hub.hits_per_minute, hub.hits_burst)
+    clients = [f"user:{user_id}"] + ([f"ip:{client_ip}"] if client_ip else [])
+    return [Hit(f"socket:{what}:{client}", rule) for client in clients]
+
+
+async def count_hit(websocket: WebSocket, what: str, user_id: UUID) -> Decision | None:
+    """None where there is no limiter."""
+    limiter: RateLimiter | None = getattr(websocket.state, "rate_limiter", None)
+    if limiter is None:
+        return None
+    return await limiter.hit(socket_hits(hub_of(websocket), what, user_id, websocket.state.client_ip))
+
+
+@router.websocket("/{document_id}/live", dependencies=[Depends(require_allowed_origin)])
+async def live(websocket: WebSocket, document_id: UUID, principal_id: CurrentUserId, after: AfterPosition | None = None) -> None:
+    hub = hub_of(websocket)
+    with handling(WatchDocument(document_id, after), principal_id, document_id=document_id):
+        decision = await count_hit(websocket, "connect", principal_id)
+        if decision is not None and not decision.allowed:
+            log.warning("rate_limit.rejected", rule="socket:connect")
+            retry = {"Retry-After": str(max(1, decision.retry_after_seconds))}
+            response = error_response(429, ErrorId.RATE_LIMITED, "Too many requests", None, retry)
+            await websocket.send_denial_response(response)
+            return
+        head = await hub.head_for(document_id, principal_id)
+    position = head.position if after is None else after
+    socket = Socket(websocket, principal_id, document_id, position, hub.queue_size)
+    refused = await hub.counts.enter(principal_id, document_id)
+    if refused is not None:
+        log.warning("ws_limit.rejected", limit=refused.partition(":")[0])
+        await accept(websocket)
+        await socket.close(TOO_MANY)
+        return
+    hub.add(socket, head)
+    try:
+        ending = await serve(websocket, socket, head)
+    finally:
+        hub.remove(socket)
+    if ending is not None:
+        log.info("websocket.ended", code=ending.code, close_code=ending.close_code)
+        await socket.close(ending)
+
+
+async def accept(websocket: WebSocket) -> None:
+    offered = websocket.scope.get("subprotocols", [])
+    try:
+        await websocket.accept(SUBPROTOCOL if SUBPROTOCOL in offered else None)
+    except OSError as error:
+        # The client has left already.
+        raise WebSocketDisconnect(1006) from error
+
+
+async def serve(websocket: WebSocket, socket: Socket, head: Head) -> Ending | None:
+    """Until one side ends it; None when that was the client."""
+    await accept(websocket)
+    ready = ReadyMessage(
+        connection_id=socket.connection_id,
+        request_id=websocket.state.request_id,
+        version=head.version,
+        position=socket.position,
+    )
+    socket.say(ready.model_dump_json())
+    sender = asyncio.create_task(socket.send_all(hub_of(websocket).read_page))
+    reader = asyncio.create_task(receive_all(websocket, socket))
+    ways_out: set[asyncio.Future[Any]] = {sender, reader, socket.ended}
+    try:
+        await asyncio.wait(ways_out, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in (sender, reader):
+            task.cancel()
+        results = await asyncio.gather(sender, reader, return_exceptions=True)
+    failures = [result for result in results if isinstance(result, Exception) and not is_disconnect(result)]
+    if failures:
+        log.error("websocket.failed", exc_info=failures[0])
+        return FAILED
+    return socket.ended.result() if socket.ended.done() else None
+
+
+def is_disconnect(error: Exception) -> bool:
+    return isinstance(error, WebSocketDisconnect | WebSocketDisconnected)
+
+
+async def receive_all(websocket: WebSocket, socket: Socket) -> None:
+    """Until the client leaves, or says what ends the socket."""
+    while True:
+        message = await websocket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        ending = await judge(websocket, socket, message.get("text"), message.get("bytes"))
+        if ending is not None:
+            socket.end(ending)
+            return
+
+
+async def judge(websocket: WebSocket, socket: Socket, text: str | None, data: bytes | None) -> Ending | None:
+    content = text.encode() if text is not None else data or b""
+    limit = hub_of(websocket).max_message_bytes
+    if limit is not None and len(content) > limit:
+        return TOO_LARGE
+    decision = await count_hit(websocket, "message", socket.user_id)
+    if decision is not None and not decision.allowed:
+        log.warning("rate_limit.rejected", rule="socket:message")
+        return TOO_FAST
+    if text is None or not is_ping(content):
+        return NOT_UNDERSTOOD
+    socket.say(PONG)
+    return None
+
+
+def is_ping(content: bytes) -> bool:
+    try:
+        return bool(orjson.loads(content) == {"type": "ping"})
+    except orjson.JSONDecodeError:
+        return False

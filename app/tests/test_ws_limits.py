@@ -1,0 +1,324 @@
+"""Limits of sockets: counted over all workers and containers, given back on every way out, and absent unless enabled."""
+
+import asyncio
+import os
+import random
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from redis import Redis
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocketDisconnect
+
+from seawall_service.main import create_app
+from seawall_service.rate_limit.interface import Decision, Hit
+from seawall_service.realtime.limits import SocketCounts, SocketLimits
+from seawall_service.realtime.valkey import build_client
+from seawall_service.startup_gate import load_settings
+from tests.conftest import EDGE
+from tests.live_client import Live, connect, watching
+from tests.running_server import RunningServer
+from tests.test_live import PING, Servers, append, errors_of, new_document, refusal, started
+
+LIMITS = {
+    "WS_LIMITS_ENABLED": "true",
+    "WS_MAX_SOCKETS_PER_USER": "3",
+    "WS_MAX_SOCKETS_PER_DRAFT": "5",
+    "WS_MAX_SOCKETS_GLOBAL": "8",
+    "WS_SEND_QUEUE": "2",
+    "WS_ALLOWED_ORIGINS": "https://example.org",
+}
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    pair = started(tmp_path_factory, **LIMITS), started(tmp_path_factory, **LIMITS)
+    try:
+        for server in pair:
+            server.until_answering("/readyz", seconds=60)
+        yield pair
+    finally:
+        for server in pair:
+            server.kill()
+
+
+@pytest.fixture(scope="module")
+def valkey() -> Iterator[Redis]:
+    password = Path(os.environ["REDIS_PASSWORD_FILE"]).read_text(encoding="utf-8").strip()
+    with Redis.from_url(os.environ["REDIS_URL"], password=password) as client:
+        yield client
+
+
+def counted(valkey: Redis) -> dict[str, int]:
+    """Of all workers together, as the limits see it."""
+    sums: dict[str, int] = {}
+    for key in valkey.scan_iter("ws:counts:*"):
+        for name, count in valkey.hgetall(key).items():
+            sums[name.decode()] = sums.get(name.decode(), 0) + int(count)
+    return {name: count for name, count in sums.items() if count}
+
+
+def until_counted(valkey: Redis, expected: dict[str, int], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while (found := counted(valkey)) != expected and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert found == expected
+
+
+@pytest.fixture(autouse=True)
+def nobody_is_left(valkey: Redis) -> Iterator[None]:
+    until_counted(valkey, {})
+    yield
+    until_counted(valkey, {})
+
+
+def user() -> dict[str, str]:
+    return {"X-Principal-Id": str(uuid4())}
+
+
+def members(server: RunningServer, document: str, owner: dict[str, str], count: int) -> list[dict[str, str]]:
+    added = [user() for _ in range(count)]
+    for member in added:
+        body = {"user_id": member["X-Principal-Id"], "role": "viewer"}
+        assert server.post(f"{document}/members", body, owner).status == 201
+    return added
+
+
+def open_all(stack: ExitStack, servers: Servers, asked: Sequence[tuple[str, dict[str, str]]]) -> list[Live]:
+    """One after the other, by turns on both servers."""
+    sockets = []
+    for number, (document, who) in enumerate(asked):
+        live = connect(servers[number % 2], f"{document}/live", who)
+        stack.callback(live.close)
+        sockets.append(live)
+    return sockets
+
+
+def told(live: Live) -> str:
+    first = live.receive()
+    if first["type"] == "ready":
+        return "ready"
+    said, code = live.until_closed()
+    assert (said, code) == ([], 1008)
+    return str(first["code"])
+
+
+@pytest.mark.requirement("WS-01", "WS-02", "WS-05", "C20", "C22", "ERR-11")
+@pytest.mark.parametrize("limit", ["user", "room", "all"])
+def test_one_more_than_the_limit_is_refused(servers: Servers, headers: dict[str, str], valkey: Redis, limit: str) -> None:
+    document = new_document(servers[0], headers)
+    others = members(servers[0], document, headers, 5)
+    if limit == "user":
+        allowed = [(document, headers)] * 3
+        one_more = (new_document(servers[0], headers), headers)
+    elif limit == "room":
+        allowed = [(document, member) for member in others]
+        one_more = (document, headers)
+    else:
+        allowed = [(new_document(servers[0], who), who) for who in (user() for _ in range(8))]
+        one_more = (document, headers)
+    with ExitStack() as stack:
+        sockets = open_all(stack, servers, allowed)
+        assert [told(live) for live in sockets] == ["ready"] * len(allowed)
+        for server in servers * 2:
+            live = connect(server, f"{one_more[0]}/live", one_more[1])
+            stack.callback(live.close)
+            assert told(live) == "ws_limit"
+        assert counted(valkey)["all"] == len(allowed)
+        sockets[0].close()
+        deadline = time.monotonic() + 20
+        while True:
+            live = connect(servers[1], f"{one_more[0]}/live", one_more[1])
+            stack.callback(live.close)
+            if told(live) == "ready":
+                break
+            assert time.monotonic() < deadline
+
+
+@pytest.mark.requirement("WS-02", "C24", "ERR-11")
+def test_messages_have_a_size(servers: Servers, headers: dict[str, str]) -> None:
+    document = new_document(servers[0], headers)
+    with watching(servers[0], document, headers) as live:
+        live.connection.send(PING.ljust(4096))
+        assert live.receive() == {"type": "pong"}
+        live.connection.send(PING.ljust(4097))
+        said, code = live.until_closed()
+        assert ([item["code"] for item in said], code) == (["payload_too_large"], 1008)
+    with watching(servers[0], document, headers) as live:
+        live.connection.send(PING.ljust(70_000))
+        assert live.until_closed() == ([], 1009)
+
+
+@pytest.mark.requirement("WS-03")
+def test_origins_are_judged_before_the_upgrade(servers: Servers, headers: dict[str, str]) -> None:
+    path = f"{new_document(servers[0], headers)}/live"
+    for origin in ("https://evil.example", "https://example.org.evil.example", "http://example.org", "null"):
+        status, error, request_id = refusal(lambda origin=origin: connect(servers[0], path, headers, origin=origin))  # type: ignore[misc]
+        assert (status, error["code"], error["request_id"]) == (403, "forbidden", request_id)
+    for origin in ("https://example.org", "HTTPS://EXAMPLE.ORG", None):
+        live = connect(servers[0], path, headers, origin=origin)
+        assert told(live) == "ready"
+        live.close()
+
+
+@pytest.mark.requirement("WS-05")
+def test_a_slow_socket_is_closed_and_nobody_waits_for_it(servers: Servers, headers: dict[str, str], valkey: Redis) -> None:
+    document = new_document(servers[0], headers)
+    slow = connect(servers[0], f"{document}/live", headers, max_queue=1)
+    try:
+        assert slow.receive()["type"] == "ready"
+        with watching(servers[0], document, headers) as quick:
+            for number in range(1, 31):
+                append(servers[0], document, headers, "x" * 100_000)
+                assert quick.entries(1)[0]["entry"]["position"] == number
+                if counted(valkey)["all"] == 1:
+                    break
+            until_counted(valkey, {"all": 1, f"user:{headers['X-Principal-Id']}": 1, f"room:{document.rsplit('/', 1)[1]}": 1})
+        said, code = slow.until_closed()
+        numbers = [item["entry"]["position"] for item in said if item["type"] == "entry"]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert code in {1013, None}
+    finally:
+        slow.close()
+    ended = [line for line in servers[0].log_lines if line["event"] == "websocket.ended" and line["close_code"] == 1013]
+    assert ended
+
+
+@pytest.mark.requirement("WS-05")
+def test_counts_fall_on_every_way_out(servers: Servers, valkey: Redis) -> None:
+    chance = random.Random(4)
+    owners = [user() for _ in range(4)]
+    documents = [new_document(servers[0], owner) for owner in owners]
+    for _ in range(24):
+        number = chance.randrange(4)
+        server = chance.choice(servers)
+        way = chance.choice(["close", "cut", "cut at once", "junk", "too large", "vanish"])
+        live = connect(server, f"{documents[number]}/live?after=0", owners[number])
+        if way != "cut at once":
+            live.receive()
+        if way in {"cut", "cut at once"}:
+            live.connection.socket.close()
+        elif way in {"junk", "too large"}:
+            live.connection.send("junk" if way == "junk" else "x" * 5000)
+            live.until_closed()
+        elif way == "vanish":
+            append(server, documents[number], owners[number])
+            live.connection.socket.shutdown(2)
+        live.close()
+    until_counted(valkey, {})
+    assert [line for server in servers for line in errors_of(server)] == []
+
+
+@asynccontextmanager
+async def counting(total: int, lease_seconds: float, *, url: bool = True) -> AsyncIterator[SocketCounts]:
+    settings = load_settings("command")
+    limits = SocketLimits(enabled=True, per_user=100, per_room=100, total=total, workers=2)
+    client = build_client(settings) if url else None
+    counts = SocketCounts(limits, client, lease_seconds)
+    try:
+        yield counts
+    finally:
+        await counts.close()
+        if client is not None:
+            await client.aclose()
+
+
+@pytest.mark.requirement("C22")
+def test_the_counts_of_a_killed_worker_go_with_its_lease() -> None:
+    async def scenario() -> list[str | None]:
+        async with counting(1, 60) as survivor:
+            client = build_client(load_settings("command"))
+            assert client is not None
+            killed = SocketCounts(survivor.limits, client, lease_seconds=1.5)
+            entered = [await killed.enter(uuid4(), uuid4())]
+            # No heartbeat any more, and no last word.
+            assert killed._keeper is not None  # noqa: SLF001 -- what a killed process loses
+            killed._keeper.cancel()  # noqa: SLF001
+            await client.aclose()
+            entered.append(await survivor.enter(uuid4(), uuid4()))
+            answer: str | None = "all"
+            for _ in range(150):
+                answer = await survivor.enter(uuid4(), uuid4())
+                if answer is None:
+                    break
+                await asyncio.sleep(0.1)
+            return [*entered, answer]
+
+    assert asyncio.run(scenario()) == [None, "all", None]
+
+
+@pytest.mark.requirement("C22")
+def test_without_valkey_each_worker_has_its_share() -> None:
+    async def scenario() -> list[str | None]:
+        async with counting(5, 15, url=False) as counts:
+            answers = [await counts.enter(uuid4(), uuid4()) for _ in range(3)]
+            who, where = uuid4(), uuid4()
+            counts.limits = SocketLimits(enabled=True, per_user=1, per_room=3, total=100, workers=4)
+            answers += [await counts.enter(who, where), await counts.enter(who, uuid4()), await counts.enter(uuid4(), where)]
+            counts.leave(who, where)
+            return [*answers, await counts.enter(who, where)]
+
+    found = asyncio.run(scenario())
+    assert [answer.partition(":")[0] if answer else None for answer in found] == [None, None, "all", None, "user", "room", None]
+
+
+class Counting:
+    """A limiter that lets so many hits of each kind pass."""
+
+    def __init__(self, **allowed: int) -> None:
+        self.allowed = allowed
+        self.keys: list[str] = []
+
+    async def hit(self, hits: Sequence[Hit]) -> Decision:
+        self.keys += [hit.key for hit in hits]
+        kind = hits[0].key.split(":")[1]
+        self.allowed[kind] -= 1
+        return Decision(allowed=self.allowed[kind] >= 0, limit=1, remaining=0, reset_at=0, retry_after_seconds=7)
+
+    async def close(self) -> None:
+        pass
+
+
+def limited_by(limiter: Counting) -> TestClient:
+    app = create_app(load_settings("api"))
+
+    async def with_limiter(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            scope["state"]["rate_limiter"] = limiter
+        await app(scope, receive, send)
+
+    return TestClient(with_limiter, client=EDGE)
+
+
+@pytest.mark.requirement("WS-06", "ERR-11")
+def test_sockets_and_messages_pass_the_limiter(headers: dict[str, str]) -> None:
+    limiter = Counting(connect=1, message=2)
+    sent = headers | {"X-Forwarded-For": "203.0.113.9"}
+    with limited_by(limiter) as client:
+        document = client.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
+        path = f"/api/v1/documents/{document}/live"
+        with client.websocket_connect(path, headers=sent) as socket:
+            assert socket.receive_json()["type"] == "ready"
+            answers: list[dict[str, Any]] = []
+            for _ in range(3):
+                socket.send_text(PING)
+                answers.append(socket.receive_json())
+            assert [answer.get("code", answer["type"]) for answer in answers] == ["pong", "pong", "rate_limited"]
+            with pytest.raises(WebSocketDisconnect) as closed:
+                socket.receive_json()
+            assert closed.value.code == 1008
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=sent):
+            pass
+    assert denied.value.status_code == 429
+    assert denied.value.headers["Retry-After"] == "7"
+    assert denied.value.json()["error"]["code"] == "rate_limited"
+    who = headers["X-Principal-Id"]
+    assert set(limiter.keys) == {
+        f"socket:{what}:{client}" for what in ("connect", "message") for client in (f"user:{who}", "ip:203.0.113.9")
+    }
