@@ -88,12 +88,13 @@ def trace_processors() -> list[Processor]:
 def build_processors() -> list[Processor]:
     return [
         structlog.contextvars.merge_contextvars,
-        *trace_processors(),
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
         structlog.processors.format_exc_info,
         redact,
+        # After redaction, which ids do not need.
+        *trace_processors(),
         pass_on,
     ]
 

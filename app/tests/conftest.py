@@ -47,7 +47,9 @@ def logging_as_it_was() -> Iterator[None]:
     """A test that configures logging does so onto streams that end with it."""
     yield
     structlog.reset_defaults()
-    logging.getLogger().handlers.clear()
+    root = logging.getLogger()
+    root.handlers.clear()
+    root.setLevel(logging.WARNING)
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,7 @@ from tests.conftest import Boot
 PASSWORD = "kept-out-of-every-log"
 
 
+@pytest.mark.requirement("SEC-09")
 def test_sign_in_leaves_no_secret_behind(boot: Boot) -> None:
     name = f"ada-{uuid4().hex[:12]}"
     asyncio.run(make_first_user(load_settings("command"), name, PASSWORD))
@@ -43,6 +44,7 @@ def test_sign_in_leaves_no_secret_behind(boot: Boot) -> None:
     assert any(line["event"] == "refresh_token.reused" for line in server.log_lines)
 
 
+@pytest.mark.requirement("LOG-13")
 def test_every_line_is_an_event(boot: Boot) -> None:
     server = boot(GUNICORN_LOG_LEVEL="debug").start().until_answering("/readyz")
     server.terminate()
@@ -53,6 +55,7 @@ def test_every_line_is_an_event(boot: Boot) -> None:
     assert {"gunicorn.error", "uvicorn.error"} <= {line.get("logger") for line in server.log_lines}
 
 
+@pytest.mark.requirement("LOG-01", "LOG-04", "LOG-06")
 def test_one_access_line_and_the_handlers_events(boot: Boot) -> None:
     server = boot().start().until_answering("/readyz")
     user = str(uuid4())
@@ -79,6 +82,7 @@ def test_one_access_line_and_the_handlers_events(boot: Boot) -> None:
     assert lines[6]["status"] == 409
 
 
+@pytest.mark.requirement("LOG-04")
 @pytest.mark.parametrize(
     ("error", "code"),
     [(NotFoundError(), "not_found"), (RuntimeError(), "internal_error"), (asyncio.CancelledError(), "internal_error")],
@@ -92,6 +96,7 @@ def test_every_handler_ends_with_one_event(error: BaseException, code: str) -> N
     ]
 
 
+@pytest.mark.requirement("LOG-12", "LOG-13")
 def test_foreign_loggers_carry_the_request_id(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging()
     with structlog.contextvars.bound_contextvars(request_id="the-one"):
@@ -104,6 +109,7 @@ def test_foreign_loggers_carry_the_request_id(capsys: pytest.CaptureFixture[str]
     assert "RuntimeError: unforeseen" in own["exception"]
 
 
+@pytest.mark.requirement("SEC-09")
 @pytest.mark.parametrize("key", ["password", "refresh_token", "Authorization", "cookie", "api_key", "jwt_secret"])
 def test_what_bears_a_secrets_name_is_redacted_at_any_depth(key: str) -> None:
     assert safe(key, "value") == REDACTED
@@ -111,6 +117,7 @@ def test_what_bears_a_secrets_name_is_redacted_at_any_depth(key: str) -> None:
     assert safe("requests", [{"headers": [{key: "value"}]}]) == [{"headers": [{key: REDACTED}]}]
 
 
+@pytest.mark.requirement("SEC-09")
 def test_long_texts_are_cut() -> None:
     assert safe("content", "x" * 1000) == "x" * 64 + "… (1000 characters)"
     assert safe("title", "x" * 1000) == "x" * 1000

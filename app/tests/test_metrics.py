@@ -33,6 +33,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.requirement("MET-01")
 def test_two_applications_count_for_themselves(measured: TestClient) -> None:
     with client_of(create_app(load_settings("api"))) as other:
         for _ in range(3):
@@ -42,10 +43,12 @@ def test_two_applications_count_for_themselves(measured: TestClient) -> None:
     assert counts == [{("GET", "/healthz", "200"): 3.0}, {("GET", "/healthz", "200"): 1.0}]
 
 
+@pytest.mark.requirement("MET-01")
 def test_off_by_default(api: TestClient) -> None:
     assert api.get("/metrics").status_code == 404
 
 
+@pytest.mark.requirement("MET-04")
 def test_labels_are_route_templates(measured: TestClient) -> None:
     headers = {"X-Principal-Id": str(uuid4())}
     paths = measured.get("/openapi.json").json()["paths"]
@@ -54,6 +57,7 @@ def test_labels_are_route_templates(measured: TestClient) -> None:
             measured.request(method, path.replace("{document_id}", str(uuid4())), json={}, headers=headers)
     measured.get(f"/api/v1/{uuid4()}")
     measured.request("BREW", "/nowhere")
+    assert "/metrics" not in paths
     counted = {(method, path) for method, path, _ in requests_by_label(measured.get("/metrics").text)}
     expected = {(method.upper(), path) for path, operations in paths.items() for method in operations}
     assert counted == expected | {("GET", "unmatched"), ("OTHER", "unmatched")}
@@ -63,6 +67,7 @@ def count_of_lists(server: RunningServer) -> float:
     return requests_by_label(server.get("/metrics").body.decode())[("GET", "/api/v1/documents", "200")]
 
 
+@pytest.mark.requirement("MET-04")
 def test_exact_over_workers_and_their_successors(boot: Boot) -> None:
     server = boot(WEB_CONCURRENCY="3").start().until_answering("/readyz")
     for _ in range(60):
@@ -83,6 +88,7 @@ def test_exact_over_workers_and_their_successors(boot: Boot) -> None:
     assert slots <= {"0.db", "1.db", "2.db"}
 
 
+@pytest.mark.requirement("MET-04")
 def test_a_new_start_counts_from_zero(boot: Boot) -> None:
     server = boot()
     (server.metrics_directory / "counter_9.db").write_bytes(b"left over")
