@@ -70,7 +70,10 @@ def assemble(settings: Settings, title: str, routers: Sequence[APIRouter], exten
         app.include_router(router)
     if metrics:
         app.include_router(build_metrics_router(metrics))
-    policies = RateLimitPolicies(settings, (getattr(route, "path", "") for router in routers for route in router.routes))
+    # In the state as well, where sockets find them.
+    policies = app.state.rate_limit_policies = RateLimitPolicies(
+        settings, (getattr(route, "path", "") for router in routers for route in router.routes)
+    )
     add_middleware(app, settings, metrics, policies, identify)
     log_configuration(settings, title)
     return app

@@ -139,6 +139,20 @@ def test_the_31st_at_once_is_refused_and_every_half_second_brings_another(limite
         assert statuses(client, 31) == [200] * 30 + [429]
 
 
+@pytest.mark.requirement("RL-06", "C11")
+def test_of_both_rules_the_tightest_speaks(limited: Limited, clock: FrozenClock) -> None:
+    environment = {"RATE_LIMIT_REQUESTS": "4", "RATE_LIMIT_PER_MINUTE_DEFAULT": "60", "RATE_LIMIT_BURST_DEFAULT": "3"}
+    with limited(**environment) as client:
+
+        def ask() -> list[str]:
+            headers = client.get("/api/v1/documents").headers
+            return [headers[f"X-RateLimit-{name}"] for name in ("Limit", "Remaining")]
+
+        assert [ask(), ask()] == [["3", "2"], ["3", "1"]]
+        clock.advance(10)
+        assert [ask(), ask(), ask()] == [["4", "1"], ["4", "0"], ["4", "0"]]
+
+
 @pytest.mark.requirement("RL-03", "RL-09")
 def test_writes_are_stricter_than_reads(limited: Limited) -> None:
     with limited(RATE_LIMIT_REQUESTS="1000") as client:
@@ -217,7 +231,7 @@ def test_a_page_of_another_origin_may_read_them(limited: Limited) -> None:
             assert {*HEADERS, "retry-after", "x-request-id"} <= {name.strip() for name in exposed.split(",")}
 
 
-@pytest.mark.requirement("RL-04", "SEC-10")
+@pytest.mark.requirement("RL-04", "SEC-10", "C3", "C4")
 def test_a_stranger_is_its_address_whatever_it_says_of_itself(limited: Limited) -> None:
     environment = {"RATE_LIMIT_REQUESTS": "5", "RATE_LIMIT_KEY_STRATEGY": "user_or_ip"}
     with limited(peer=("203.0.113.9", 1), **environment) as client:
@@ -249,7 +263,7 @@ def test_behind_the_edge_the_strategy_chooses(limited: Limited, strategy: str) -
         assert ask("198.51.100.3", "{" + str(uuid4()) + "}") == 429
 
 
-@pytest.mark.requirement("RL-04")
+@pytest.mark.requirement("RL-04", "C4")
 def test_the_gateway_believes_tokens_that_it_can_check(limited: Limited, auth: TestClient, username: str) -> None:
     tokens = [login(auth, username)["access_token"] for _ in range(2)]
     environment = {"RATE_LIMIT_REQUESTS": "2", "RATE_LIMIT_KEY_STRATEGY": "user_or_ip", "RATE_LIMIT_BURST_DEFAULT": "600"}
@@ -323,7 +337,7 @@ STEPS = st.tuples(
 )
 
 
-@pytest.mark.requirement("RL-08")
+@pytest.mark.requirement("RL-08", "C11")
 def test_both_backends_decide_alike() -> None:
     client = patient_client()
     with asyncio.Runner() as runner:
@@ -460,7 +474,7 @@ def test_60_of_80_over_two_servers_with_two_workers_each(boot: Boot) -> None:
         assert rules in [line["rules"] for line in events_of([server], "rate_limit.rejected")]
 
 
-@pytest.mark.requirement("RL-11", "C23")
+@pytest.mark.requirement("RL-11", "C10", "C23")
 def test_valkey_lost_under_load(boot: Boot) -> None:
     cache = urlsplit(os.environ["REDIS_URL"])
     assert cache.hostname is not None
