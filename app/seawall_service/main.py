@@ -47,6 +47,10 @@ class Program:
     routers: Sequence[APIRouter]
     identify: Identify
 
+    def policies(self, settings: Settings) -> RateLimitPolicies:
+        paths = (getattr(route, "path", "") for router in self.routers for route in router.routes)
+        return RateLimitPolicies(settings, paths)
+
 
 def create_app(settings: Settings, extensions: Extensions = DEFAULT_EXTENSIONS) -> FastAPI:
     """The API behind the edge: it trusts X-Principal-Id and knows no passwords or signing keys."""
@@ -95,6 +99,8 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
         app.include_router(router)
     if prometheus is not None:
         app.include_router(build_metrics_router(prometheus))
+    # Sockets find them here; requests pass the middleware.
+    app.state.rate_limit_policies = program.policies(settings)
     return app
 
 
@@ -102,7 +108,7 @@ def middleware_of(
     settings: Settings, program: Program, telemetry: Telemetry, tracer: Tracer | None, peers: TrustedPeers
 ) -> list[Middleware]:
     """All of them, outermost first: the order in which a request meets them."""
-    policies = RateLimitPolicies(settings, (getattr(route, "path", "") for router in program.routers for route in router.routes))
+    policies = program.policies(settings)
     clients = Clients(settings.rate_limit_key_strategy, program.identify)
     return [
         # The request id, before anything may log; one access line, after everything.

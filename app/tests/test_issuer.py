@@ -258,6 +258,8 @@ def test_an_outage_of_the_issuer_is_not_noticed_for_half_of_the_time(
     for _ in range(14):
         clock.now += 20
         assert asks(known, token) == [principal]
+    # Asked at first, and again by every request of the second half.
+    assert issuer.asked.count("/keys") == 1 + 7
     clock.now += 20
     assert asks(known, token) == [ServiceUnavailableError]
     issuer.publish(rsa_jwk(rsa_key, "one"))

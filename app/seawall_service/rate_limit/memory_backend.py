@@ -27,9 +27,10 @@ class MemoryRateLimiter:
         current = [as_of(hit.rule, stored, now) for hit, stored in zip(hits, kept, strict=True)]
         passes = [fits(hit.rule, stored) for hit, stored in zip(hits, current, strict=True)]
         if all(passes):
-            kept = current = [counted(hit.rule, stored) for hit, stored in zip(hits, current, strict=True)]
+            current = [counted(hit.rule, stored) for hit, stored in zip(hits, current, strict=True)]
         # A refusal changes nothing of what is stored, not even its moment.
-        self._stored |= {hit.key: stored for hit, stored in zip(hits, kept, strict=True) if stored is not None}
+        left: Sequence[Stored | None] = current if all(passes) else kept
+        self._stored |= {hit.key: stored for hit, stored in zip(hits, left, strict=True) if stored is not None}
         while len(self._stored) > self._max_keys:
             del self._stored[next(iter(self._stored))]
         return decide(

@@ -123,15 +123,13 @@ class Issuer:
 
     async def _key(self, key_id: str) -> IssuerKey:
         key = self._known(key_id)
-        if self._may_ask(known=key is not None):
+        # Whoever has a key does not wait for somebody else's question.
+        if key is None or (self._is_due(key_id) and not self._fetching.locked()):
             async with self._fetching:
                 # Another request may have asked meanwhile.
-                if self._may_ask(known=self._known(key_id) is not None):
+                if self._is_due(key_id):
                     await self._refetch()
-        elif key is None and self._fetching.locked():
-            async with self._fetching:
-                pass
-        key = self._known(key_id)
+            key = self._known(key_id)
         if key is not None:
             return key
         if self._clock() - self._fetched_at >= self._keep_seconds:
@@ -141,11 +139,11 @@ class Issuer:
     def _known(self, key_id: str) -> IssuerKey | None:
         return self._keys.get(key_id) if self._clock() - self._fetched_at < self._keep_seconds else None
 
-    def _may_ask(self, *, known: bool) -> bool:
+    def _is_due(self, key_id: str) -> bool:
         """For an unknown key at once, for a known one from half of its time on, so that an outage has the other half."""
         now = self._clock()
-        wanted = not known or now - self._fetched_at >= self._keep_seconds / 2
-        return wanted and now - self._asked_at >= self._pause_seconds and not (known and self._fetching.locked())
+        wanted = self._known(key_id) is None or now - self._fetched_at >= self._keep_seconds / 2
+        return wanted and now - self._asked_at >= self._pause_seconds
 
     async def _refetch(self) -> None:
         self._asked_at = self._clock()
