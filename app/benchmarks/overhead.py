@@ -49,11 +49,12 @@ class Server:
         while True:
             try:
                 self.ask("/api/v1/documents")
-                return
             except OSError:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise
                 time.sleep(0.2)
+            else:
+                return
 
     def ask(self, path: str, body: dict[str, str] | None = None) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "X-Principal-Id": USER}
