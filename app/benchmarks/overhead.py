@@ -42,8 +42,10 @@ class Server:
     environment: dict[str, str]
 
     def start(self, stack: ExitStack) -> None:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = stack.enter_context(subprocess.Popen(self.command, env=os.environ | self.environment, **quiet))
+        environment = os.environ | self.environment
+        process = stack.enter_context(
+            subprocess.Popen(self.command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
         stack.callback(process.terminate)
         deadline = time.monotonic() + START_SECONDS
         while True:

@@ -87,9 +87,9 @@ def test_the_order_is_the_listed_one(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("METRICS_ENABLED", "true")
     monkeypatch.setenv("WEB_CONCURRENCY", "1")
     settings = load_settings("api")
-    wanted = [entry.cls for entry in middleware_of(settings, RequestMetrics())]
+    wanted: list[object] = [entry.cls for entry in middleware_of(settings, RequestMetrics())]
     layer: object = create_app(settings).build_middleware_stack()
-    found = []
+    found: list[object] = []
     while layer is not None:
         found.append(type(layer))
         layer = getattr(layer, "app", None)
