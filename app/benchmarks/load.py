@@ -5,6 +5,7 @@ import statistics
 import time
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import uvloop
 
@@ -27,8 +28,7 @@ class Client(asyncio.Protocol):
         self.data = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast("asyncio.Transport", transport)
         self.send()
 
     def send(self) -> None:

@@ -42,18 +42,21 @@ class Server:
     environment: dict[str, str]
 
     def start(self, stack: ExitStack) -> None:
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = stack.enter_context(subprocess.Popen(self.command, env=os.environ | self.environment, **quiet))
+        environment = os.environ | self.environment
+        process = stack.enter_context(
+            subprocess.Popen(self.command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        )
         stack.callback(process.terminate)
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
                 self.ask("/api/v1/documents")
-                return
             except OSError:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise
                 time.sleep(0.2)
+            else:
+                return
 
     def ask(self, path: str, body: dict[str, str] | None = None) -> dict[str, str]:
         headers = {"Content-Type": "application/json", "X-Principal-Id": USER}

@@ -93,7 +93,7 @@ def test_the_order_is_the_listed_one(monkeypatch: pytest.MonkeyPatch) -> None:
         if ast.unparse(call.func) in {"Middleware", "cors"}
     ]
     layer: object = create_app(load_settings("api")).build_middleware_stack()
-    found = []
+    found: list[str] = []
     while layer is not None:
         found.append(type(layer).__name__)
         layer = getattr(layer, "app", None)
