@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,7 @@ def test_origins_are_judged_before_the_upgrade(servers: Servers, headers: dict[s
 @pytest.mark.requirement("WS-05")
 def test_a_slow_socket_is_closed_and_nobody_waits_for_it(servers: Servers, headers: dict[str, str], valkey: Redis) -> None:
     document = new_document(servers[0], headers)
-    slow = connect(servers[0], f"{document}/live", headers, max_queue=1)
+    slow = connect(servers[0], f"{document}/live", headers, reads=False)
     try:
         assert slow.receive()["type"] == "ready"
         with watching(servers[0], document, headers) as quick:
@@ -188,6 +189,15 @@ def test_a_slow_socket_is_closed_and_nobody_waits_for_it(servers: Servers, heade
         slow.close()
     ended = [line for line in servers[0].log_lines if line["event"] == "websocket.ended" and line["close_code"] == 1013]
     assert ended
+
+
+@pytest.mark.requirement("WS-05")
+def test_a_burst_makes_nobody_slow(servers: Servers, headers: dict[str, str]) -> None:
+    """Many more at once than the queue holds, for a socket that reads."""
+    document = new_document(servers[0], headers)
+    with watching(servers[0], document, headers) as live, ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: append(servers[number % 2], document, headers), range(40)))
+        assert [message["entry"]["position"] for message in live.entries(40)] == list(range(1, 41))
 
 
 @pytest.mark.requirement("WS-05")
