@@ -52,7 +52,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[Redis]:
     password = Path(os.environ["REDIS_PASSWORD_FILE"]).read_text(encoding="utf-8").strip()
-    with Redis.from_url(os.environ["REDIS_URL"], password=password) as client:
+    with Redis.from_url(os.environ["REDIS_URL"], password=password, decode_responses=True) as client:
         yield client
 
 
@@ -61,7 +61,7 @@ def counted(valkey: Redis) -> dict[str, int]:
     sums: dict[str, int] = {}
     for key in valkey.scan_iter("ws:counts:*"):
         for name, count in valkey.hgetall(key).items():
-            sums[name.decode()] = sums.get(name.decode(), 0) + int(count)
+            sums[str(name)] = sums.get(str(name), 0) + int(count)
     return {name: count for name, count in sums.items() if count}
 
 
@@ -162,8 +162,8 @@ def test_origins_are_judged_before_the_upgrade(servers: Servers, headers: dict[s
     for origin in ("https://evil.example", "https://example.org.evil.example", "http://example.org", "null"):
         status, error, request_id = refusal(lambda origin=origin: connect(servers[0], path, headers, origin=origin))  # type: ignore[misc]
         assert (status, error["code"], error["request_id"]) == (403, "forbidden", request_id)
-    for origin in ("https://example.org", "HTTPS://EXAMPLE.ORG", None):
-        live = connect(servers[0], path, headers, origin=origin)
+    for allowed in ("https://example.org", "HTTPS://EXAMPLE.ORG", None):
+        live = connect(servers[0], path, headers, origin=allowed)
         assert told(live) == "ready"
         live.close()
 
