@@ -50,7 +50,7 @@ def connect(
     *,
     origin: str | None = None,
     subprotocols: tuple[str, ...] = (),
-    max_queue: int = 16,
+    reads: bool = True,
 ) -> Live:
     connecting = unix_connect(
         str(server.socket),
@@ -60,7 +60,9 @@ def connect(
         subprotocols=[Subprotocol(name) for name in subprotocols] or None,
         open_timeout=WAIT_SECONDS,
         close_timeout=5,
-        max_queue=max_queue,
+        # Who does not read is sent what fills buffers, and keeps one message at the most.
+        max_queue=16 if reads else 1,
+        compression="deflate" if reads else None,
         proxy=None,
     )
     return Live(connecting)

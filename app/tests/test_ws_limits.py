@@ -5,6 +5,7 @@ import os
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture(scope="module")
 def valkey() -> Iterator[Redis]:
     password = Path(os.environ["REDIS_PASSWORD_FILE"]).read_text(encoding="utf-8").strip()
-    with Redis.from_url(os.environ["REDIS_URL"], password=password) as client:
+    with Redis.from_url(os.environ["REDIS_URL"], password=password, decode_responses=True) as client:
         yield client
 
 
@@ -60,7 +61,7 @@ def counted(valkey: Redis) -> dict[str, int]:
     sums: dict[str, int] = {}
     for key in valkey.scan_iter("ws:counts:*"):
         for name, count in valkey.hgetall(key).items():
-            sums[name.decode()] = sums.get(name.decode(), 0) + int(count)
+            sums[str(name)] = sums.get(str(name), 0) + int(count)
     return {name: count for name, count in sums.items() if count}
 
 
@@ -161,8 +162,8 @@ def test_origins_are_judged_before_the_upgrade(servers: Servers, headers: dict[s
     for origin in ("https://evil.example", "https://example.org.evil.example", "http://example.org", "null"):
         status, error, request_id = refusal(lambda origin=origin: connect(servers[0], path, headers, origin=origin))  # type: ignore[misc]
         assert (status, error["code"], error["request_id"]) == (403, "forbidden", request_id)
-    for origin in ("https://example.org", "HTTPS://EXAMPLE.ORG", None):
-        live = connect(servers[0], path, headers, origin=origin)
+    for allowed in ("https://example.org", "HTTPS://EXAMPLE.ORG", None):
+        live = connect(servers[0], path, headers, origin=allowed)
         assert told(live) == "ready"
         live.close()
 
@@ -170,7 +171,7 @@ def test_origins_are_judged_before_the_upgrade(servers: Servers, headers: dict[s
 @pytest.mark.requirement("WS-05")
 def test_a_slow_socket_is_closed_and_nobody_waits_for_it(servers: Servers, headers: dict[str, str], valkey: Redis) -> None:
     document = new_document(servers[0], headers)
-    slow = connect(servers[0], f"{document}/live", headers, max_queue=1)
+    slow = connect(servers[0], f"{document}/live", headers, reads=False)
     try:
         assert slow.receive()["type"] == "ready"
         with watching(servers[0], document, headers) as quick:
@@ -188,6 +189,15 @@ def test_a_slow_socket_is_closed_and_nobody_waits_for_it(servers: Servers, heade
         slow.close()
     ended = [line for line in servers[0].log_lines if line["event"] == "websocket.ended" and line["close_code"] == 1013]
     assert ended
+
+
+@pytest.mark.requirement("WS-05")
+def test_a_burst_makes_nobody_slow(servers: Servers, headers: dict[str, str]) -> None:
+    """Many more at once than the queue holds, for a socket that reads."""
+    document = new_document(servers[0], headers)
+    with watching(servers[0], document, headers) as live, ThreadPoolExecutor(8) as threads:
+        list(threads.map(lambda number: append(servers[number % 2], document, headers), range(40)))
+        assert [message["entry"]["position"] for message in live.entries(40)] == list(range(1, 41))
 
 
 @pytest.mark.requirement("WS-05")

@@ -129,8 +129,7 @@ class Hub:
                 elif pair not in members:
                     socket.end(NO_MEMBER)
                 else:
-                    for entry in entries:
-                        socket.offer(entry)
+                    socket.offer(entries)
             if entries:
                 room.position = entries[-1].position
             room.grown |= any(head.position > room.position for head in members.values()) and bool(entries)

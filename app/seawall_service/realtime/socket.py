@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
@@ -12,7 +12,7 @@ from seawall_service.errors import ErrorId
 from seawall_service.realtime.queries import Written
 from seawall_service.realtime.schemas import ErrorMessage
 
-SEND_SECONDS = 20.0
+SEND_SECONDS = 10.0
 CLOSE_SECONDS = 3.0
 
 
@@ -62,15 +62,27 @@ class Socket:
         if not self.ended.done():
             self.ended.set_result(ending)
 
-    def offer(self, entry: Written) -> None:
-        self._seen = max(self._seen, entry.position)
-        if self._behind or entry.position <= self.position:
+    def offer(self, entries: Sequence[Written]) -> None:
+        """What came at once. Too slow is a socket that has not made room since the time before, not one that got many."""
+        if not entries:
             return
-        if entry.position > self.position + 1:
-            self.fall_behind()
+        self._seen = max(self._seen, entries[-1].position)
+        new = [entry for entry in entries if entry.position > self.position]
+        if self._behind or not new:
             return
-        self.position = entry.position
-        self.say(entry.text)
+        if self._is_full:
+            self.end(TOO_SLOW)
+            return
+        for entry in new:
+            if self._is_full or entry.position > self.position + 1:
+                self.fall_behind()
+                return
+            self.position = entry.position
+            self.say(entry.text)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._queue) >= self._queue_size
 
     def fall_behind(self) -> None:
         """What it has missed comes from the database, after what waits already."""
@@ -83,7 +95,7 @@ class Socket:
             self.fall_behind()
 
     def say(self, text: str) -> None:
-        if len(self._queue) >= self._queue_size:
+        if self._is_full:
             self.end(TOO_SLOW)
             return
         self._queue.append(text)
