@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Generator, Iterator
@@ -63,7 +64,11 @@ def first_deploy() -> Stack:
 def neighbour_before() -> Iterator[neighbour.State]:
     """A deployed stack beside the tests, as it was before they began."""
     try:
-        yield neighbour.deploy()
+        deployed = neighbour.deploy()
+        # Whoever waits may use the engine from here on: nobody stops it any more.
+        if waited_for := os.environ.get("SEAWALL_TEST_ENGINE_STAYS"):
+            Path(waited_for).touch()
+        yield deployed
     finally:
         neighbour.remove()
 
