@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -166,6 +167,12 @@ def all_secrets() -> dict[str, str]:
             if len(word) >= 16 and not word.startswith("seawall_"):
                 values[f"{path.name}:{number}"] = word
     return values
+
+
+def shown(secrets: dict[str, str], text: str) -> list[str]:
+    """The names of secrets that stand in a text, as they are or in base64, as Ansible reads files."""
+    forms = {name: (value, base64.b64encode(value.encode())[: len(value) // 3 * 4].decode()) for name, value in secrets.items()}
+    return [name for name, found in forms.items() if any(form in text for form in found)]
 
 
 def copy_checkout(target: Path) -> Path:
