@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,22 @@ def change(path: Path, old: str, new: str) -> None:
     text = path.read_text(encoding="utf-8")
     assert old in text
     path.write_text(text.replace(old, new), encoding="utf-8")
+
+
+def reusable_seconds() -> int:
+    """How long nginx may go on using a connection to the colour that was in charge before."""
+    text = (ROOT / "nginx/http/upstream.conf").read_text(encoding="utf-8")
+    limits = [int(number) for number in re.findall(r"keepalive_time(?:out)? (\d+)s;", text)]
+    assert len(limits) == 4, limits
+    return sum(limits[:2])
+
+
+def told_to_stop(name: str) -> float:
+    """When a service was last told to, by the clock."""
+    times = re.findall(
+        r"^(\S{26})\S*Z .*Handling signal: term", docker("logs", "--timestamps", containers()[name]["Id"]), re.MULTILINE
+    )
+    return datetime.fromisoformat(f"{times[-1]}+00:00").timestamp()
 
 
 def make_new_release(checkout: Path) -> None:
@@ -258,6 +275,9 @@ def test_changed_code_replaces_only_the_service_and_loses_nothing(checkout: Path
     assert others(after) == others(before)
     assert (ROOT / "upstream/current").readlink() != colour
     assert set(after) - set(others(after)) == {f"{name}-{(ROOT / 'upstream/current').readlink()}" for name in ("api", "auth")}
+    # The race for a connection that the old colour closes is rarely lost; what rules it out is the wait.
+    in_charge_since = (ROOT / "upstream/current").lstat().st_mtime
+    assert min(told_to_stop(f"{name}-{colour}") for name in ("api", "auth")) - in_charge_since >= reusable_seconds()
     assert min(seen.count(200), seen.count(201)) > 10
     assert set(seen) <= {200, 201, 429}
     stored = entries_of(document, session)
