@@ -300,33 +300,34 @@ def deploy_and_kill_in(task: str, checkout: Path) -> None:
                 os.kill(victim, signal.SIGKILL)
 
 
-@pytest.mark.parametrize(
-    "tasks",
-    [
-        ["images : Build", "stack : Install the Compose file", "migrate : Ask what is pending"],
-        ["api : Start ", "api : Put in charge"],
-        ["api : Wait until the edge can reuse", "api : Let it finish and stop"],
-    ],
-    ids=["before the release", "at its switch", "after it"],
-)
-def test_killed_runs_do_no_harm_and_the_next_one_converges(
-    tasks: list[str], checkout: Path, session: dict[str, str], document: str
-) -> None:
-    """Each run goes on from what the one before has left, and is killed one task later."""
+# In the order in which a release comes to them.
+KILLED_IN = [
+    "images : Build",
+    "stack : Install the Compose file",
+    "migrate : Ask what is pending",
+    "api : Start ",
+    "api : Put in charge",
+    "api : Wait until the edge can reuse",
+    "api : Let it finish and stop",
+]
+
+
+def test_killed_runs_do_no_harm_and_the_next_one_converges(stack: Stack, checkout: Path, document: str) -> None:
+    """Each run goes on from what the one before has left, and is killed some tasks later."""
     make_new_release(checkout)
     entries = []
-    for task in tasks:
+    for task in KILLED_IN:
         entries.append(f"before the kill in {task}")
         entry = {"content": entries[-1]}
-        assert ask(f"/api/v1/documents/{document}/entries", "POST", entry, session).status == 201
+        assert ask(f"/api/v1/documents/{document}/entries", "POST", entry, stack.session()).status == 201
         deploy_and_kill_in(task, checkout)
         assert ask("/healthz").status == 200
-        assert entries_of(document, session) == entries
+        assert entries_of(document, stack.session()) == entries
     succeeds(seawall("deploy", checkout=checkout))
     assert succeeds(seawall("deploy", checkout=checkout)).recap["changed"] == 0
     colour = (ROOT / "upstream/current").readlink()
     assert {name for name in running() if SERVICE.fullmatch(name)} == {f"api-{colour}", f"auth-{colour}"}
-    assert entries_of(document, session) == entries
+    assert entries_of(document, stack.session()) == entries
 
 
 def answered(reply: str, *arguments: str) -> tuple[int, str]:
