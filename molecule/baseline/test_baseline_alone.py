@@ -17,6 +17,7 @@ from deployed import COMMAND, CONVERGE, ENVIRONMENT, INVENTORY, REPOSITORY, SETT
 from process_tree import end_with_descendants
 
 UNMEANT_PORT = 9999
+DATAGRAMS = "import socket; s = socket.socket(type=socket.SOCK_DGRAM);"
 # They last until the host is restarted.
 ADDRESSES = {"debian-12": "fd00:5ea::12", "debian-13": "fd00:5ea::13"}
 SSH = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", "-i", SETTINGS["ansible_ssh_private_key_file"]]
@@ -83,6 +84,35 @@ def test_an_unmeant_port_is_dropped_over_ipv4_and_ipv6(deployed: Host, neighbour
             deployed.must("systemctl start seawall-firewall.service")
         assert without == [True, True], "without the firewall it must be open, or this test proves nothing"
         assert [opens(neighbour, address, UNMEANT_PORT) for address in addresses] == [False, False]
+
+
+@contextmanager
+def answering(deployed: Host, port: int) -> Iterator[None]:
+    """A program on the host that sends every datagram back."""
+    code = f"{DATAGRAMS} s.bind(('', {port})); [s.sendto(*s.recvfrom(9)) for _ in iter(int, 1)]"
+    deployed.must(f"systemd-run --quiet --unit=answering-{port} python3 -c {shlex.quote(code)}")
+    try:
+        deployed.must(f"timeout 20 sh -c 'until ss --listening --udp --numeric | grep --quiet :{port}; do sleep 0.2; done'")
+        yield
+    finally:
+        deployed.must(f"systemctl stop answering-{port}.service")
+
+
+def answers(client: Host, address: str, port: int) -> bool:
+    """Whether a datagram from a host to an address is answered."""
+    code = f"{DATAGRAMS} s.settimeout(3); s.sendto(b'?', ('{address}', {port})); s.recv(9)"
+    return bool(client.shell.run("python3 -c %s", code).rc == 0)
+
+
+def test_a_datagram_arrives_on_an_allowed_port_alone(deployed: Host, neighbour: Host) -> None:
+    (allowed,) = SETTINGS["host_baseline_firewall"]["allowed_udp"]
+    with answering(deployed, allowed), answering(deployed, UNMEANT_PORT):
+        assert [answers(neighbour, deployed.address, port) for port in (allowed, UNMEANT_PORT)] == [True, False]
+        deployed.must("systemctl stop seawall-firewall.service")
+        try:
+            assert answers(neighbour, deployed.address, UNMEANT_PORT), "without the firewall it must be answered"
+        finally:
+            deployed.must("systemctl start seawall-firewall.service")
 
 
 def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:

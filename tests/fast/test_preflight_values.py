@@ -524,6 +524,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
     },
     "one by one, baseline": {
         "no port": (baseline("host_baseline_firewall", ssh_port=0), ["host_baseline_firewall", "from 1 to 65535"]),
+        "no port of UDP": (
+            baseline("host_baseline_firewall", allowed_udp=[70000]),
+            ["host_baseline_firewall", "from 1 to 65535"],
+        ),
         "network with host bits": (
             baseline("host_baseline_firewall", ssh_networks=["203.0.113.7/24"]),
             ["host_baseline_firewall.ssh_networks", "203.0.113.7/24"],
