@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import testinfra
-from deployed import INVENTORY, SETTINGS, Host
+from deployed import COMMAND, CONVERGE, ENVIRONMENT, INVENTORY, REPOSITORY, SETTINGS, Host
+from process_tree import end_with_descendants
 
 UNMEANT_PORT = 9999
+DATAGRAMS = "import socket; s = socket.socket(type=socket.SOCK_DGRAM);"
 # They last until the host is restarted.
 ADDRESSES = {"debian-12": "fd00:5ea::12", "debian-13": "fd00:5ea::13"}
 SSH = ["ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "ConnectTimeout=3", "-i", SETTINGS["ansible_ssh_private_key_file"]]
@@ -80,6 +84,35 @@ def test_an_unmeant_port_is_dropped_over_ipv4_and_ipv6(deployed: Host, neighbour
             deployed.must("systemctl start seawall-firewall.service")
         assert without == [True, True], "without the firewall it must be open, or this test proves nothing"
         assert [opens(neighbour, address, UNMEANT_PORT) for address in addresses] == [False, False]
+
+
+@contextmanager
+def answering(deployed: Host, port: int) -> Iterator[None]:
+    """A program on the host that sends every datagram back."""
+    code = f"{DATAGRAMS} s.bind(('', {port})); [s.sendto(*s.recvfrom(9)) for _ in iter(int, 1)]"
+    deployed.must(f"systemd-run --quiet --unit=answering-{port} python3 -c {shlex.quote(code)}")
+    try:
+        deployed.must(f"timeout 20 sh -c 'until ss --listening --udp --numeric | grep --quiet :{port}; do sleep 0.2; done'")
+        yield
+    finally:
+        deployed.must(f"systemctl stop answering-{port}.service")
+
+
+def answers(client: Host, address: str, port: int) -> bool:
+    """Whether a datagram from a host to an address is answered."""
+    code = f"{DATAGRAMS} s.settimeout(3); s.sendto(b'?', ('{address}', {port})); s.recv(9)"
+    return bool(client.shell.run("python3 -c %s", code).rc == 0)
+
+
+def test_a_datagram_arrives_on_an_allowed_port_alone(deployed: Host, neighbour: Host) -> None:
+    (allowed,) = SETTINGS["host_baseline_firewall"]["allowed_udp"]
+    with answering(deployed, allowed), answering(deployed, UNMEANT_PORT):
+        assert [answers(neighbour, deployed.address, port) for port in (allowed, UNMEANT_PORT)] == [True, False]
+        deployed.must("systemctl stop seawall-firewall.service")
+        try:
+            assert answers(neighbour, deployed.address, UNMEANT_PORT), "without the firewall it must be answered"
+        finally:
+            deployed.must("systemctl start seawall-firewall.service")
 
 
 def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:
@@ -190,6 +223,111 @@ def test_a_crash_leaves_no_core_dump(deployed: Host) -> None:
         deployed.must("rm -r /var/tmp/cores")
     # Of those who sign in; the limit is a hard one.
     assert ssh(deployed, "ulimit", "-Hc").stdout == "0\n"
+
+
+# A key that nobody has.
+NOBODYS_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f"
+# Changes that lock out, by the name of the switch: the variables, and what is so on the host once the change is made.
+LOCKOUTS: dict[str, tuple[dict[str, object], str]] = {
+    # The world comes by eth0, so this firewall lets nobody in.
+    "firewall": (
+        {"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]},
+        "nft list table inet seawall | grep --quiet 'iifname .eth0. counter'",
+    ),
+    "sshd": (
+        {"host_baseline_sshd_settings": {"AllowUsers": "nobody-of-this-name"}},
+        "grep --quiet nobody-of-this-name /etc/ssh/sshd_config.d/00-seawall.conf",
+    ),
+    "keys": (
+        {"ansible_user": "deploy", "host_baseline_deploy_user": {"name": "deploy", "authorized_keys": [NOBODYS_KEY]}},
+        f"grep --quiet '{NOBODYS_KEY}' /home/deploy/.ssh/authorized_keys",
+    ),
+}
+
+
+def ways_in(deployed: Host) -> list[str]:
+    """All that decides who comes in, as it runs and as a reboot would find it."""
+    keys = deployed.console("cat /home/deploy/.ssh/authorized_keys")
+    mounted = deployed.console("findmnt --list --noheadings --output TARGET | grep -E '/etc/ssh|/home/deploy' || true")
+    return [deployed.console("nft list table inet seawall | grep comment"), deployed.console("sshd -T"), keys, mounted]
+
+
+def kill_once_changed(deployed: Host, lockout: str, seconds: int, log: Path) -> None:
+    """A run that dies when the change is made and not yet proved."""
+    variables, is_made = LOCKOUTS[lockout]
+    change = json.dumps(variables | {"host_baseline_guard_seconds": seconds})
+    command = [*COMMAND, "--limit", deployed.name, CONVERGE, "-e", change]
+    with log.open("w") as output, subprocess.Popen(command, cwd=REPOSITORY, env=ENVIRONMENT, stdout=output, stderr=output) as run:
+        try:
+            watch = shlex.quote(f"until {is_made}; do sleep 0.1; done")
+            deployed.console(f"timeout 240 sh -c {watch}")
+        except subprocess.CalledProcessError:
+            pytest.fail(f"the change was never made:\n{log.read_text(encoding='utf-8')[-3000:]}")
+        finally:
+            end_with_descendants(run.pid)
+
+
+def armed(deployed: Host, lockout: str) -> bool:
+    return deployed.console(f"systemctl is-active seawall-{lockout}-undo.timer || true") == "active"
+
+
+def locked_out(deployed: Host, lockout: str) -> bool:
+    """Whether SSH is refused while the switch is armed; no when the switch is over first."""
+    while armed(deployed, lockout):
+        if ssh(deployed, "true").returncode != 0 and armed(deployed, lockout):
+            return True
+        time.sleep(0.2)
+    return False
+
+
+def comes_back(deployed: Host, seconds: int) -> None:
+    deadline = time.monotonic() + seconds
+    while ssh(deployed, "true").returncode != 0:
+        assert time.monotonic() < deadline, "SSH did not come back"
+        time.sleep(2)
+
+
+@pytest.mark.parametrize("lockout", ["firewall", "sshd"])
+def test_a_killed_run_that_locked_out_is_undone_by_the_host_itself(deployed: Host, tmp_path: Path, lockout: str) -> None:
+    before = ways_in(deployed)
+    # On a busy machine the switch may be over before anybody has looked, which proves nothing.
+    for seconds in (30, 60, 120, 240):
+        kill_once_changed(deployed, lockout, seconds, tmp_path / "log")
+        if locked_out(deployed, lockout):
+            break
+    else:
+        pytest.fail("SSH was never refused while the switch was armed")
+    comes_back(deployed, seconds + 60)
+    assert not armed(deployed, lockout)
+    assert ways_in(deployed) == before
+    # The candidate is all that the killed run has left.
+    again = deployed.converge()
+    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
+
+
+@pytest.mark.parametrize("lockout", ["sshd", "keys"])
+def test_a_reboot_undoes_what_is_not_proved(deployed: Host, tmp_path: Path, lockout: str) -> None:
+    """Who is locked out may well restart the host from its console, and takes the timer away by it."""
+    before = ways_in(deployed)
+    kill_once_changed(deployed, lockout, 3600, tmp_path / "log")
+    assert locked_out(deployed, lockout)
+    subprocess.run(["docker", "restart", "--time", "120", deployed.instance], capture_output=True, check=True, timeout=300)
+    comes_back(deployed, 120)
+    assert ways_in(deployed) == before
+    again = deployed.converge()
+    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
+
+
+@pytest.mark.parametrize("lockout", ["firewall", "sshd", "keys"])
+def test_a_switch_that_is_over_before_anybody_comes_in_has_undone_the_change(deployed: Host, lockout: str) -> None:
+    """However slow the host is, the change does not come after its undoing."""
+    before = ways_in(deployed)
+    run = deployed.converge("-e", json.dumps(LOCKOUTS[lockout][0] | {"host_baseline_guard_seconds": 1}))
+    assert run.code != 0
+    assert "did not work out and is undone" in " ".join(run.output.split())
+    assert ways_in(deployed) == before
+    again = deployed.converge()
+    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
 
 
 def test_a_reboot_brings_the_firewall_and_sshd_back(deployed: Host, neighbour: Host) -> None:

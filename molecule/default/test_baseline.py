@@ -97,7 +97,10 @@ def test_a_change_that_locks_out_undoes_itself(deployed: Host, change: str, sett
     [
         ('{"host_baseline_sshd_settings": {"NoSuchThing": "yes"}}', "NoSuchThing"),
         (
-            '{"host_baseline_firewall": {"ssh_port": 2222, "ssh_networks": [], "allowed_tcp": [], "allowed_published": []}}',
+            (
+                '{"host_baseline_firewall": {"ssh_port": 2222, "ssh_networks": [], "allowed_tcp": [], '
+                '"allowed_udp": [], "allowed_published": []}}'
+            ),
             "would lock you out",
         ),
     ],

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
-import signal
 import subprocess
 import time
 from contextlib import suppress
 
-from deployed import COMMAND, ENVIRONMENT, REPOSITORY, Host
-from process_tree import descendants
+from deployed import COMMAND, ENVIRONMENT, PROJECT, REPOSITORY, ROOT, Host
+from process_tree import end_with_descendants
 
 # Random, and the same every time. A first deploy begins about 130 tasks, one that finds everything there about 70.
 KILLED_IN_TASKS = [5 + byte % 120 for byte in hashlib.sha256(b"killed").digest()[:10]]
@@ -21,13 +19,6 @@ UNFINISHED = (
     "until dpkg-query --show --showformat='${db:Status-Status}\\n' docker.io containerd runc 2>/dev/null"
     " | grep -qxE 'half-installed|unpacked|half-configured'; do sleep 0.02; done"
 )
-
-
-def kill(process: int) -> None:
-    """End a process with all that it has started, as the machine that runs it might die."""
-    for victim in descendants(process):
-        with suppress(ProcessLookupError):
-            os.kill(victim, signal.SIGKILL)
 
 
 def deploy_and_kill_in(task: int | str) -> bool:
@@ -41,7 +32,7 @@ def deploy_and_kill_in(task: int | str) -> bool:
         for line in run.stdout:
             begun += line.startswith("TASK [")
             if begun == task or (isinstance(task, str) and line.startswith(f"TASK [{task}")):
-                kill(run.pid)
+                end_with_descendants(run.pid)
                 return True
     return False
 
@@ -67,7 +58,7 @@ def test_power_cut_while_packages_are_unpacked(deployed: Host) -> None:
     with subprocess.Popen(deploy, cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
         docker("exec", instance, "timeout", "600", "sh", "-c", UNFINISHED)
         docker("kill", instance)
-        kill(run.pid)
+        end_with_descendants(run.pid)
     docker("start", instance)
     assert reachable(deployed)
     assert deployed.root("dpkg --audit") != "", "dpkg had finished, so this proves nothing"
@@ -88,3 +79,50 @@ def test_killed_anywhere_it_converges(deployed: Host) -> None:
     status, document = deployed.ask("/api/v1/documents", "POST", {"title": "Still here"}, deployed.session())
     assert status == 201, document
     assert deployed.root("systemctl --failed --no-legend") == ""
+
+
+def traces(deployed: Host) -> dict[str, list[str]]:
+    """All that an installation leaves on a host but its images, the engine and the baseline: by kind."""
+    label = f"--filter label=com.docker.compose.project={PROJECT}"
+    commands = {
+        "containers": f"docker ps --all {label} --quiet",
+        "volumes": f"docker volume ls {label} --quiet; docker volume ls --filter name={PROJECT}_ --quiet",
+        "networks": f"docker network ls {label} --quiet",
+        "units": f"systemctl list-units --all --plain --no-legend '{PROJECT}-*' | grep -v {PROJECT}-firewall",
+        "unit files": f"find /etc/systemd/system /run/systemd -name '{PROJECT}-*' ! -name '{PROJECT}-firewall.service'",
+        "failed units": "systemctl --failed --plain --no-legend",
+        "directories": f"find {ROOT} -maxdepth 1",
+        "processes": "pgrep --list-name 'postgres|nginx|gunicorn|valkey'",
+    }
+    return {kind: deployed.console(f"{command} || true").splitlines() for kind, command in commands.items()}
+
+
+def test_a_teardown_keeps_data_or_leaves_nothing(deployed: Host) -> None:
+    """Last: there is nothing left to ask afterwards."""
+    # It waits for every container's health, which a busy machine may have lost for a while.
+    deployed.must(f"timeout 300 sh -c 'until systemctl start {PROJECT}-stack.service; do sleep 5; done'")
+    assert deployed.ask("/api/v1/documents", "POST", {"title": "Kept"}, deployed.session())[0] == 201
+    assert all(found for kind, found in traces(deployed).items() if kind != "failed units")
+
+    assert deployed.playbook("teardown", "-e", "confirm=something-else").code != 0
+    assert deployed.unit("stack.service", "ActiveState", "UnitFileState") == {"ActiveState": "active", "UnitFileState": "enabled"}
+
+    kept = deployed.playbook("teardown", "-e", f"confirm={PROJECT}")
+    assert kept.code == 0, kept.output[-3000:]
+    left = traces(deployed)
+    assert [kind for kind, found in left.items() if found] == ["volumes", "directories"]
+    assert f"{PROJECT}_pgdata" in left["volumes"]
+
+    back = deployed.playbook("deploy")
+    assert back.code == 0, back.output[-3000:]
+    documents = deployed.ask("/api/v1/documents", headers=deployed.session())
+    assert documents[0] == 200
+    assert "Kept" in str(documents[1])
+
+    for _ in range(2):
+        gone = deployed.playbook("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true")
+        assert gone.code == 0, gone.output[-3000:]
+        assert [kind for kind, found in traces(deployed).items() if found] == []
+    assert gone.recap["changed"] == 0
+    # Others may use the engine, and the baseline is the host's.
+    assert deployed.console("systemctl is-active docker.service ssh.service seawall-firewall.service").split() == ["active"] * 3

@@ -76,10 +76,17 @@ class Host:
         ).stdout.split()
         return found
 
+    def console(self, command: str) -> str:
+        """What a command prints on the host's own console, which needs no network; it must succeed."""
+        done = subprocess.run(
+            ["docker", "exec", self.instance, "sh", "-c", command], capture_output=True, text=True, check=True, timeout=300
+        )
+        return done.stdout.strip()
+
     @cached_property
     def address(self) -> str:
         """Where the host is on the machine's own network, as any other host there sees it."""
-        return str(self.shell.check_output("ip -4 -oneline address show dev eth0")).split()[3].partition("/")[0]
+        return self.console("ip -4 -oneline address show dev eth0").split()[3].partition("/")[0]
 
     @cached_property
     def authority(self) -> str:

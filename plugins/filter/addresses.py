@@ -10,13 +10,20 @@ WIDEST = {4: 8, 6: 7}
 
 
 def address_refusals(addresses: Iterable[object]) -> list[str]:
-    """The entries that are no IP address; one with a zone (fe80::1%eth0) cannot be published."""
-    return [str(address) for address in addresses if "%" in str(address) or not _parses(ipaddress.ip_address, address)]
+    """The entries that are no IP address which a host can answer on; one with a zone (fe80::1%eth0) cannot be published."""
+    return [str(address) for address in addresses if "%" in str(address) or not _parses(_one_host, address)]
 
 
 def network_refusals(networks: Iterable[object]) -> list[str]:
     """The entries that are no exact network (an address with a prefix length and no host bits), or hold most of the Internet."""
     return [str(network) for network in networks if not _parses(_some_network, network)]
+
+
+def _one_host(text: str) -> object:
+    address = ipaddress.ip_address(text)
+    if address.is_multicast or text == "255.255.255.255":
+        raise ValueError("of many hosts")
+    return address
 
 
 def _some_network(text: str) -> object:

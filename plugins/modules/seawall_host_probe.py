@@ -47,10 +47,13 @@ def listening_inodes(table: str, port: int) -> set[str]:
 
 
 def can_bind(address: str) -> bool:
-    """Whether the host lets a program listen on an address, on whatever port; settings of the kernel have a say in that."""
+    """Whether a program can listen on an address and be reached there; settings of the kernel have a say in that."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        with socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET) as opened:
+        with socket.socket(family) as opened, socket.socket(family, socket.SOCK_DGRAM) as asked:
             opened.bind((address, 0))
+            # A broadcast address can be bound, but this refuses it; nothing is sent.
+            asked.connect((address, 9))
     except OSError:
         return False
     return True

@@ -16,6 +16,11 @@ def test_anything_else_is_no_address(text: object) -> None:
     assert address_refusals([text, "::1"]) == [str(text)]
 
 
+@pytest.mark.parametrize("text", ["255.255.255.255", "224.0.0.1", "ff02::1"])
+def test_an_address_of_many_hosts_is_none_to_answer_on(text: str) -> None:
+    assert address_refusals([text]) == [text]
+
+
 @pytest.mark.parametrize(
     ("text", "refused"),
     [

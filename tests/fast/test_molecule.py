@@ -41,5 +41,8 @@ def test_the_alternative_scenario_changes(name: str) -> None:
 
 def test_every_scenario_has_a_job() -> None:
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
-    jobs = workflow["jobs"]["host"]["strategy"]["matrix"]["scenario"]
+    host = workflow["jobs"]["host"]
+    jobs = host["strategy"]["matrix"]["scenario"]
     assert sorted(jobs) == sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
+    # The scenario upgrade begins with an older commit.
+    assert host["steps"][0]["with"]["fetch-depth"] == 0

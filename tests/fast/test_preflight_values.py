@@ -433,6 +433,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         ),
         "address with a port": (listening(bind_address="127.0.0.1:80"), ["edge_listen.bind_address", "one of its own"]),
         "address with a zone": (listening(bind_address="fe80::1%eth0"), ["edge_listen.bind_address", "one of its own"]),
+        "address of many hosts": (
+            listening(bind_address="255.255.255.255"),
+            ["edge_listen.bind_address is '255.255.255.255'", "one of its own"],
+        ),
         "network with host bits": (
             changed("edge_trusted_proxies", networks=["10.0.0.1/8"]),
             ["edge_trusted_proxies.networks", "10.0.0.1/8", "198.51.100.0/24"],
@@ -534,6 +538,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
     },
     "one by one, baseline": {
         "no port": (baseline("host_baseline_firewall", ssh_port=0), ["host_baseline_firewall", "from 1 to 65535"]),
+        "no port of UDP": (
+            baseline("host_baseline_firewall", allowed_udp=[70000]),
+            ["host_baseline_firewall", "from 1 to 65535"],
+        ),
         "network with host bits": (
             baseline("host_baseline_firewall", ssh_networks=["203.0.113.7/24"]),
             ["host_baseline_firewall.ssh_networks", "203.0.113.7/24"],
@@ -574,6 +582,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "address of another host": (
             listening(bind_address="192.0.2.1"),
             ["edge_listen.bind_address is 192.0.2.1", "does not have", "ip address"],
+        ),
+        "address of a whole network": (
+            listening(bind_address="127.255.255.255"),
+            ["edge_listen.bind_address is 127.255.255.255", "does not have", "ip address"],
         ),
         "address of another host, of IPv6": (
             listening(bind_address="2001:db8::1"),

@@ -30,8 +30,8 @@ def test_an_address_of_the_host(address: str) -> None:
     assert can_bind(address)
 
 
-# Of the networks that are for documentation, and no address at all.
-@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "nowhere"])
+# Of the networks that are for documentation, no address at all, and the broadcast address that every host has.
+@pytest.mark.parametrize("address", ["192.0.2.1", "2001:db8::1", "nowhere", "127.255.255.255"])
 def test_an_address_of_another_host(address: str) -> None:
     assert not can_bind(address)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Generator, Iterator
@@ -10,7 +11,20 @@ from pathlib import Path
 
 import neighbour
 import pytest
-from installation import PROJECT, ROOT, Answer, Run, ask, containers, copy_checkout, docker, seawall
+from installation import (
+    PROJECT,
+    ROOT,
+    Answer,
+    Run,
+    ask,
+    containers,
+    copy_checkout,
+    docker,
+    images,
+    named_images,
+    of_changed_checkouts,
+    seawall,
+)
 
 # Where settings.yml has it shown.
 FIRST_SIGN_IN = ROOT / "first-sign-in"
@@ -45,10 +59,6 @@ def remove_installation() -> None:
     seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true")
 
 
-def own_images() -> set[str]:
-    return set(docker("image", "ls", "--filter", "reference=seawall/*", "--format", "{{.Repository}}:{{.Tag}}").split())
-
-
 def first_deploy() -> Stack:
     # As talkative as it gets: what it prints is searched for secrets.
     run = seawall("deploy", "--diff", "-vvv")
@@ -63,7 +73,11 @@ def first_deploy() -> Stack:
 def neighbour_before() -> Iterator[neighbour.State]:
     """A deployed stack beside the tests, as it was before they began."""
     try:
-        yield neighbour.deploy()
+        deployed = neighbour.deploy()
+        # Whoever waits may use the engine from here on: nobody stops it any more.
+        if waited_for := os.environ.get("SEAWALL_TEST_ENGINE_STAYS"):
+            Path(waited_for).touch()
+        yield deployed
     finally:
         neighbour.remove()
 
@@ -74,14 +88,17 @@ def stack(neighbour_before: neighbour.State) -> Iterator[Stack]:
     remove_installation()
     try:
         deployed = first_deploy()
-        images = own_images()
+        kept = named_images()
+        neighbour.build_an_image(kept)
         yield deployed
     finally:
         remove_installation()
         changed = neighbour.describe(neighbour_before)
     assert changed == "", f"the tests touched the stack deployed beside them: {changed}"
-    if of_changed_checkouts := own_images() - images:
-        docker("image", "rm", *of_changed_checkouts)
+    made = of_changed_checkouts - kept
+    if made & images():
+        docker("image", "rm", *sorted(made & images()))
+    assert neighbour.IMAGE in images(), "the tests removed an image that they have not built"
     assert containers() == {}
     assert not ROOT.exists()
     assert docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""

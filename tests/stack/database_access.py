@@ -84,6 +84,8 @@ def database_with_clients() -> Iterator[Database]:
     found = Database(server["Id"])
     try:
         for role, (secret, uid) in PASSWORDS.items():
+            # A killed run of the tests has left it.
+            docker("rm", "--force", f"{PROJECT}-test-{role}", check=False)
             found.clients[role] = docker(
                 *("run", "--detach", "--rm", "--name", f"{PROJECT}-test-{role}", "--network", f"{PROJECT}_data"),
                 *("--user", f"{uid}:{uid}"),

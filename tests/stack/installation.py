@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import os
@@ -76,6 +77,22 @@ class Run:
     recap: dict[str, int] = field(default_factory=dict)
 
 
+def images() -> set[str]:
+    """Every image of ours that the engine has, whoever built it."""
+    return set(docker("image", "ls", "--filter", "reference=seawall/*", "--format", "{{.Repository}}:{{.Tag}}").split())
+
+
+def named_images() -> set[str]:
+    """What the installed stack is made of, whether it runs or not."""
+    path = ROOT / "compose/.env"
+    lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    return {line.partition("=")[2] for line in lines if line.startswith("SEAWALL_IMAGE_")}
+
+
+# Filled by deploys of changed checkouts: nobody else can want these, apart from what the unchanged repository makes, too.
+of_changed_checkouts: set[str] = set()
+
+
 def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: Path | None = SETTINGS) -> Run:
     """Run ./seawall in a checkout against the test installation, without a terminal."""
     extra = ["-e", f"@{settings}"] if settings else []
@@ -90,6 +107,8 @@ def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: Path | None 
         env=environment,
         check=False,
     )
+    if checkout != REPOSITORY:
+        of_changed_checkouts.update(named_images())
     output = done.stdout + done.stderr
     recap = {key: int(value) for key, value in re.findall(r"(\w+)=(\d+)", output.rpartition("PLAY RECAP")[2])}
     return Run(done.returncode, output, recap)
@@ -148,6 +167,12 @@ def all_secrets() -> dict[str, str]:
             if len(word) >= 16 and not word.startswith("seawall_"):
                 values[f"{path.name}:{number}"] = word
     return values
+
+
+def shown(secrets: dict[str, str], text: str) -> list[str]:
+    """The names of secrets that stand in a text, as they are or in base64, as Ansible reads files."""
+    forms = {name: (value, base64.b64encode(value.encode())[: len(value) // 3 * 4].decode()) for name, value in secrets.items()}
+    return [name for name, found in forms.items() if any(form in text for form in found)]
 
 
 def copy_checkout(target: Path) -> Path:

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from installation import HTTPS_PORT, PROJECT, REPOSITORY, containers, docker, running, seawall
+from installation import HTTPS_PORT, PROJECT, REPOSITORY, containers, docker, images, running, seawall
 from process_tree import descendants
 
 SETTINGS = Path(__file__).with_name("neighbour.yml")
 NEIGHBOUR = "seawall-neighbour"
 ROOT = Path("/opt/seawall-neighbour")
+# One that somebody else has made while the tests ran.
+IMAGE = "seawall/service:made-beside-the-tests"
 HEALTH = "https://localhost:28443/healthz"
 # Set by tests/run when no engine ran before: only then is it ours to stop.
 ENGINE_IS_OURS = os.environ.get("SEAWALL_TEST_ENGINE_IS_OURS") == "yes"
@@ -65,6 +67,13 @@ def remove() -> None:
     run = seawall("teardown", "-e", f"confirm={NEIGHBOUR}", "-e", "delete_data=true", settings=SETTINGS)
     assert run.code == 0, run.output[-3000:]
     assert containers(NEIGHBOUR) == {}
+    if IMAGE in images():
+        docker("image", "rm", IMAGE)
+
+
+def build_an_image(existing: set[str]) -> None:
+    """What a deploy of another checkout leaves when it runs beside the tests."""
+    docker("image", "tag", next(name for name in existing if name.startswith("seawall/service:")), IMAGE)
 
 
 def answers() -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,3 +20,16 @@ def descendants(process: int) -> list[int]:
         found.append(waiting.pop())
         waiting += children.get(found[-1], [])
     return found
+
+
+def end_with_descendants(process: int) -> None:
+    """Kill a process and everything below it, as the machine that runs it might die. Stopped first, none starts a further one."""
+    family: list[int] = []
+    while (found := descendants(process)) != family:
+        family = found
+        for victim in family:
+            with suppress(ProcessLookupError):
+                os.kill(victim, signal.SIGSTOP)
+    for victim in family:
+        with suppress(ProcessLookupError):
+            os.kill(victim, signal.SIGKILL)

@@ -50,8 +50,6 @@ class Hub:
         self.queue_size = settings.ws_send_queue
         self.allowed_origins = frozenset(origin.lower() for origin in settings.ws_allowed_origins)
         self.max_message_bytes = settings.ws_max_message_bytes if settings.ws_limits_enabled else None
-        self.hits_per_minute = settings.rate_limit_per_minute_default
-        self.hits_burst = settings.rate_limit_burst_default
         self.counts = SocketCounts(
             SocketLimits(
                 enabled=settings.ws_limits_enabled,

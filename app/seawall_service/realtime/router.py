@@ -1,7 +1,7 @@
 """/api/v1/documents/{document_id}/live: a WebSocket that tells a member each entry as it is appended."""
 
 import asyncio
-from typing import Annotated, Any, cast
+from typing import Annotated, Any, Literal, cast
 from uuid import UUID
 
 import orjson
@@ -16,7 +16,8 @@ from seawall_service.documents.schemas import MAX_INTEGER
 from seawall_service.error_handlers import error_response
 from seawall_service.errors import ErrorId, ForbiddenError
 from seawall_service.handlers import handling
-from seawall_service.rate_limit.interface import Decision, Hit, RateLimiter, TokenBucket
+from seawall_service.rate_limit.interface import Decision, RateLimiter
+from seawall_service.rate_limit.policies import RateLimitPolicies
 from seawall_service.realtime.hub import Hub
 from seawall_service.realtime.queries import Head
 from seawall_service.realtime.schemas import PongMessage, ReadyMessage
@@ -47,18 +48,13 @@ async def require_allowed_origin(connection: HTTPConnection) -> None:
 router = APIRouter(prefix="/api/v1/documents")
 
 
-def socket_hits(hub: Hub, what: str, user_id: UUID, client_ip: str | None) -> list[Hit]:
-    rule = TokenBucket(hub.hits_per_minute, hub.hits_burst)
-    clients = [f"user:{user_id}"] + ([f"ip:{client_ip}"] if client_ip else [])
-    return [Hit(f"socket:{what}:{client}", rule) for client in clients]
-
-
-async def count_hit(websocket: WebSocket, what: str, user_id: UUID) -> Decision | None:
+async def count_hit(websocket: WebSocket, action: Literal["connect", "message"], user_id: UUID) -> Decision | None:
     """None where there is no limiter."""
-    limiter: RateLimiter | None = getattr(websocket.state, "rate_limiter", None)
+    limiter: RateLimiter | None = websocket.state.rate_limiter
     if limiter is None:
         return None
-    return await limiter.hit(socket_hits(hub_of(websocket), what, user_id, websocket.state.client_ip))
+    policies: RateLimitPolicies = websocket.app.state.rate_limit_policies
+    return await limiter.hit(policies.socket_hits(user_id, websocket.state.client_ip, action))
 
 
 @router.websocket("/{document_id}/live", dependencies=[Depends(require_allowed_origin)])
