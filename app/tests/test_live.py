@@ -71,7 +71,7 @@ def refusal(connecting: Callable[[], object]) -> tuple[int, dict[str, Any], str]
     return response.status_code, json.loads(response.body)["error"], response.headers["X-Request-ID"]
 
 
-@pytest.mark.requirement("WS-04", "C22")
+@pytest.mark.requirement("WS-04")
 def test_entries_come_from_every_worker(servers: Servers, headers: dict[str, str]) -> None:
     here, there = servers
     document = new_document(here, headers)

@@ -14,11 +14,9 @@ from uuid import uuid4
 import pytest
 from redis import Redis
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from seawall_service.main import create_app
-from seawall_service.rate_limit.interface import Decision, Hit
 from seawall_service.realtime.limits import SocketCounts, SocketLimits
 from seawall_service.realtime.valkey import build_client
 from seawall_service.startup_gate import load_settings
@@ -110,7 +108,7 @@ def told(live: Live) -> str:
     return str(first["code"])
 
 
-@pytest.mark.requirement("WS-01", "WS-02", "WS-05", "C20", "C22", "ERR-11")
+@pytest.mark.requirement("WS-01", "WS-02", "WS-05", "C20", "ERR-11")
 @pytest.mark.parametrize("limit", ["user", "room", "all"])
 def test_one_more_than_the_limit_is_refused(servers: Servers, headers: dict[str, str], valkey: Redis, limit: str) -> None:
     document = new_document(servers[0], headers)
@@ -239,7 +237,6 @@ async def counting(total: int, lease_seconds: float, *, url: bool = True) -> Asy
             await client.aclose()
 
 
-@pytest.mark.requirement("C22")
 def test_the_counts_of_a_killed_worker_go_with_its_lease() -> None:
     async def scenario() -> list[str | None]:
         async with counting(1, 60) as survivor:
@@ -263,7 +260,6 @@ def test_the_counts_of_a_killed_worker_go_with_its_lease() -> None:
     assert asyncio.run(scenario()) == [None, "all", None]
 
 
-@pytest.mark.requirement("C22")
 def test_without_valkey_each_worker_has_its_share() -> None:
     async def scenario() -> list[str | None]:
         async with counting(5, 15, url=False) as counts:
@@ -278,39 +274,14 @@ def test_without_valkey_each_worker_has_its_share() -> None:
     assert [answer.partition(":")[0] if answer else None for answer in found] == [None, None, "all", None, "user", "room", None]
 
 
-class Counting:
-    """A limiter that lets so many hits of each kind pass."""
-
-    def __init__(self, **allowed: int) -> None:
-        self.allowed = allowed
-        self.keys: list[str] = []
-
-    async def hit(self, hits: Sequence[Hit]) -> Decision:
-        self.keys += [hit.key for hit in hits]
-        kind = hits[0].key.split(":")[1]
-        self.allowed[kind] -= 1
-        return Decision(allowed=self.allowed[kind] >= 0, limit=1, remaining=0, reset_at=0, retry_after_seconds=7)
-
-    async def close(self) -> None:
-        pass
-
-
-def limited_by(limiter: Counting) -> TestClient:
-    app = create_app(load_settings("api"))
-
-    async def with_limiter(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "websocket":
-            scope["state"]["rate_limiter"] = limiter
-        await app(scope, receive, send)
-
-    return TestClient(with_limiter, client=EDGE)
-
-
 @pytest.mark.requirement("WS-06", "ERR-11")
-def test_sockets_and_messages_pass_the_limiter(headers: dict[str, str]) -> None:
-    limiter = Counting(connect=1, message=2)
+def test_sockets_and_messages_pass_the_limiter(headers: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    limits = {"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_PER_MINUTE_DEFAULT": "2", "RATE_LIMIT_BURST_DEFAULT": "2"}
+    # To connect counts as a write, which may come half as often; without a server the one worker counts in memory.
+    for name, value in (limits | {"REDIS_URL": "", "WEB_CONCURRENCY": "1"}).items():
+        monkeypatch.setenv(name, value)
     sent = headers | {"X-Forwarded-For": "203.0.113.9"}
-    with limited_by(limiter) as client:
+    with TestClient(create_app(load_settings("api")), client=EDGE) as client:
         document = client.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
         path = f"/api/v1/documents/{document}/live"
         with client.websocket_connect(path, headers=sent) as socket:
@@ -326,9 +297,5 @@ def test_sockets_and_messages_pass_the_limiter(headers: dict[str, str]) -> None:
         with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=sent):
             pass
     assert denied.value.status_code == 429
-    assert denied.value.headers["Retry-After"] == "7"
+    assert 30 < int(denied.value.headers["Retry-After"]) <= 60
     assert denied.value.json()["error"]["code"] == "rate_limited"
-    who = headers["X-Principal-Id"]
-    assert set(limiter.keys) == {
-        f"socket:{what}:{client}" for what in ("connect", "message") for client in (f"user:{who}", "ip:203.0.113.9")
-    }

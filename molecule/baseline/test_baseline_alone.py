@@ -69,6 +69,7 @@ def test_a_second_run_and_a_check_have_nothing_to_do(deployed: Host) -> None:
     assert deployed.root("systemctl --failed --no-legend") == ""
 
 
+@pytest.mark.requirement("BEY-19")
 def test_an_unmeant_port_is_dropped_over_ipv4_and_ipv6(deployed: Host, neighbour: Host) -> None:
     for host in (deployed, neighbour):
         host.must("sysctl --quiet --write net.ipv6.conf.eth0.disable_ipv6=0")

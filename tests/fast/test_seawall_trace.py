@@ -195,6 +195,7 @@ def store() -> Iterator[str]:
     thread.join()
 
 
+@pytest.mark.requirement("OPS-02")
 @pytest.mark.usefixtures("host")
 def test_lines_and_trace_are_shown_and_the_key_is_not(store: str) -> None:
     backend = {"kind": "jaeger", "url": f"{store}/", "headers": {"X-Key": "kept-out"}}

@@ -48,6 +48,7 @@ def type_in(blocks: list[str]) -> None:
     assert done.returncode == 0, f"{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
 
 
+@pytest.mark.requirement("BAK-01", "BEY-12")
 def test_runbook_brings_a_backup_back(session: dict[str, str], document: str) -> None:
     """What was written before the backup is there again, and what came after it is in the database that was kept."""
     text = (REPOSITORY / "docs/runbooks/backup.md").read_text(encoding="utf-8")

@@ -109,6 +109,7 @@ def test_an_unspoiled_run_publishes(backups: Backups, tmp_path: Path) -> None:
     assert manifest["tables"]["app.events_t"]["rows"] == 20000
 
 
+@pytest.mark.requirement("BEY-08")
 @pytest.mark.parametrize("percent", [20, 40, 60, 80])
 def test_one_flipped_bit_is_found(backups: Backups, tmp_path: Path, percent: int) -> None:
     done = backups.run(*spoiled(tmp_path, FLIP, percent))
@@ -117,6 +118,7 @@ def test_one_flipped_bit_is_found(backups: Backups, tmp_path: Path, percent: int
     assert backups.names() == []
 
 
+@pytest.mark.requirement("BEY-08")
 @pytest.mark.parametrize("percent", [0, 60, 99])
 def test_a_cut_dump_is_found(backups: Backups, tmp_path: Path, percent: int) -> None:
     done = backups.run(*spoiled(tmp_path, TRUNCATE, percent))

@@ -265,6 +265,7 @@ def test_changed_header_only_reloads_the_edge(checkout: Path) -> None:
     assert "x-stack-test" not in ask("/healthz").headers
 
 
+@pytest.mark.requirement("BEY-01")
 def test_changed_code_replaces_only_the_service_and_loses_nothing(checkout: Path, session: dict[str, str], document: str) -> None:
     before = running()
     colour = (ROOT / "upstream/current").readlink()
@@ -312,6 +313,7 @@ KILLED_IN = [
 ]
 
 
+@pytest.mark.requirement("BEY-18")
 def test_killed_runs_do_no_harm_and_the_next_one_converges(stack: Stack, checkout: Path, document: str) -> None:
     """Each run goes on from what the one before has left, and is killed some tasks later."""
     make_new_release(checkout)

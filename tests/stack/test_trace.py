@@ -10,6 +10,7 @@ from installation import ask, seawall
 pytestmark = pytest.mark.usefixtures("stack")
 
 
+@pytest.mark.requirement("OPS-02")
 @pytest.mark.parametrize("given", ["chosen", "made"])
 def test_a_request_is_found_at_the_edge_and_in_the_service(given: str) -> None:
     headers = {"X-Request-ID": f"trace-{uuid.uuid4()}"} if given == "chosen" else {}
