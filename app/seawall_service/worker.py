@@ -4,7 +4,7 @@ from typing import Any, ClassVar
 
 from uvicorn_worker import UvicornWorker
 
-from seawall_service.malformed_requests import EnvelopeHttpProtocol
+from seawall_service.malformed_requests import EnvelopeHttpProtocol, EnvelopeWebSocketProtocol
 from seawall_service.settings import drain_seconds
 
 
@@ -12,6 +12,7 @@ class Worker(UvicornWorker):
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {
         "loop": "uvloop",
         "http": EnvelopeHttpProtocol,
+        "ws": EnvelopeWebSocketProtocol,
         "lifespan": "on",
         "server_header": False,
         # Our own context middleware writes the access line and decides whom X-Forwarded-For is believed from.
