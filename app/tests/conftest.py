@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import hypothesis
 import psycopg
 import pytest
 import structlog
@@ -19,6 +20,10 @@ from seawall_service.main import create_app, create_auth_app
 from seawall_service.startup_gate import load_settings
 from seawall_service.users.first_user import make_first_user
 from tests.running_server import RunningServer
+
+# The same examples every time, and no file to keep them in: the image is read-only.
+hypothesis.settings.register_profile("repeatable", derandomize=True, database=None, deadline=None)
+hypothesis.settings.load_profile("repeatable")
 
 EDGE = ("127.0.0.1", 40000)
 PASSWORD = "correct horse battery staple"

@@ -59,7 +59,7 @@ def as_user(user_id: str) -> dict[str, str]:
 def befriend(client: TestClient, database: psycopg.Connection, owner: str, member: str) -> str:
     """A document of the owner that the member may read, too."""
     document: str = client.post("/api/v1/documents", json={"title": "shared"}, headers=as_user(owner)).json()["id"]
-    database.execute("INSERT INTO proj_memberships VALUES (%s, %s, 'member')", (member, document))
+    database.execute("INSERT INTO proj_memberships VALUES (%s, %s, 'editor')", (member, document))
     return document
 
 

@@ -80,6 +80,10 @@ async def transfer_document(
     connection: DbSession,
     context: Context,
 ) -> DocumentResponse:
+    """Give a document to another owner; the caller, who must own it, stays as an editor.
+
+    `conflict` when `expected_version` is given and the document has another one by now.
+    """
     command = TransferDocument(document_id, body.to_user_id, body.expected_version)
     return await run_once(
         connection,
@@ -97,6 +101,11 @@ async def add_member(
     connection: DbSession,
     context: Context,
 ) -> MemberResponse:
+    """Let somebody see a document, or write in it. Only its owner may.
+
+    Adding the same member with the same role again changes nothing; `conflict` with another role, or when `expected_version` is
+    given and the document has another one by now.
+    """
     command = AddMember(document_id, body.user_id, body.role, body.expected_version)
     return await run_once(
         connection,

@@ -11,6 +11,7 @@ from seawall_service.documents.commands import GrantableRole
 from seawall_service.schemas import BaseResponse, JsonUUID, StrictRequest, Text
 
 MAX_INTEGER = 2_147_483_647
+EXAMPLE_USER = "6f1c2d3e-4b5a-4c7d-8e9f-0a1b2c3d4e5f"
 # Control characters, line and paragraph separators, and what reorders the text around it.
 UNFIT = r"\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069"
 UNFIT_FOR_A_TITLE = re.compile(f"[{UNFIT}]")
@@ -57,14 +58,14 @@ class AppendEntryRequest(StrictRequest):
 class TransferDocumentRequest(StrictRequest):
     """A document that is to have another owner; the one before stays as an editor."""
 
-    to_user_id: Annotated[JsonUUID, Field(description="The new owner")]
+    to_user_id: Annotated[JsonUUID, Field(description="The new owner", examples=[EXAMPLE_USER])]
     expected_version: ExpectedVersion = None
 
 
 class AddMemberRequest(StrictRequest):
     """Somebody who is to see a document, or to write in it."""
 
-    user_id: Annotated[JsonUUID, Field(description="Whom to add")]
+    user_id: Annotated[JsonUUID, Field(description="Whom to add", examples=[EXAMPLE_USER])]
     role: Annotated[GrantableRole, Field(description="What they may do", examples=["editor"])]
     expected_version: ExpectedVersion = None
 

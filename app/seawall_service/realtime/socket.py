@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from seawall_service.errors import ErrorId
-from seawall_service.realtime.queries import Written
+from seawall_service.realtime.committed import Written
 from seawall_service.realtime.schemas import ErrorMessage
 
 SEND_SECONDS = 10.0

@@ -22,6 +22,7 @@ async def get_me(principal_id: CurrentUserId, connection: DbSession) -> UserResp
 
 @router.get("/{user_id}")
 async def get_user(user_id: UUID, principal_id: CurrentUserId, connection: DbSession, cache: SharedCache) -> UserPublicResponse:
+    """Oneself, or somebody who shares a document with the caller."""
     return await service.get_user(connection, cache, GetUser(user_id), principal_id)
 
 
@@ -29,6 +30,7 @@ async def get_user(user_id: UUID, principal_id: CurrentUserId, connection: DbSes
 async def update_user(
     user_id: UUID, body: UpdateUserRequest, principal_id: CurrentUserId, cache: SharedCache, request: Request
 ) -> UserPublicResponse:
+    """Change one's own user; `forbidden` for anybody else's."""
     # A transaction of its own rather than DbSession's, whose commit comes after the last line of the route.
     async with database_of(request).transaction() as connection:
         user = await service.update_user(connection, UpdateUser(user_id, body.display_name), principal_id)

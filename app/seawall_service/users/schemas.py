@@ -23,7 +23,11 @@ class UserResponse(BaseResponse):
 
 
 class UpdateUserRequest(StrictRequest):
-    display_name: Annotated[Title, Field(min_length=1, max_length=100)]
+    """What users may change about themselves."""
+
+    display_name: Annotated[
+        Title, Field(min_length=1, max_length=100, description="How others see the user", examples=["Ada Lovelace"])
+    ]
 
 
 class UserPublicResponse(BaseResponse):
