@@ -23,7 +23,10 @@ from steady_client import SteadyClient, over_tls
 OLDER = "fce67e50bab2fdacda7571cd9726d0f6498af9c6"
 
 # Keys that dicts of the older inventory have gained since, which the check names and the operator then gives.
-GAINED: dict[str, dict[str, object]] = {"host_baseline_firewall": {"allowed_udp": []}}
+GAINED: dict[str, dict[str, object]] = {
+    "host_baseline_firewall": {"allowed_udp": []},
+    "edge_timeouts": {"socket_seconds": 60},
+}
 NOW = ("--extra-vars", json.dumps({name: SETTINGS[name] | keys for name, keys in GAINED.items()}))
 # Made from the secrets and from rules of this repository, which may change.
 DERIVED = {"cache_acl", "db_verifiers"}
