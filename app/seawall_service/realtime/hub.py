@@ -16,8 +16,8 @@ import structlog
 from seawall_service.db.pool import Connection, Database
 from seawall_service.errors import ServiceUnavailableError
 from seawall_service.realtime.bus import Bus
-from seawall_service.realtime.limits import SocketCounts, SocketLimits
 from seawall_service.realtime.committed import Head, Written, heads_of_members, read_entries, require_member
+from seawall_service.realtime.limits import SocketCounts, SocketLimits
 from seawall_service.realtime.socket import EXPIRED, NO_MEMBER, Socket
 from seawall_service.realtime.valkey import build_client
 from seawall_service.settings import Settings

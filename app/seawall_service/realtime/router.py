@@ -18,8 +18,8 @@ from seawall_service.errors import ErrorId, ForbiddenError
 from seawall_service.handlers import handling
 from seawall_service.rate_limit.interface import Decision, RateLimiter
 from seawall_service.rate_limit.policies import RateLimitPolicies
-from seawall_service.realtime.hub import Hub
 from seawall_service.realtime.committed import Head
+from seawall_service.realtime.hub import Hub
 from seawall_service.realtime.schemas import PongMessage, ReadyMessage
 from seawall_service.realtime.socket import FAILED, NOT_UNDERSTOOD, TOO_FAST, TOO_LARGE, TOO_MANY, Ending, Socket
 
