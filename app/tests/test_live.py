@@ -245,9 +245,9 @@ def test_one_access_line_for_each_socket(servers: Servers, headers: dict[str, st
         live.receive()
     refusal(lambda: connect(servers[0], f"{document}/live", {"X-Principal-Id": str(uuid4())}))
     deadline = time.monotonic() + 10
-    while len(lines(servers[0], "websocket", document)) < 2 and time.monotonic() < deadline:
+    while len(lines(servers[0], "websocket.closed", document)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
-    watched, refused = lines(servers[0], "websocket", document)
+    watched, refused = lines(servers[0], "websocket.closed", document)
     assert (watched["status"], watched["close_code"], watched["received"], watched["sent"]) == (101, 1000, 1, 3)
     assert (watched["request_id"], watched["principal_id"]) == ("watched", headers["X-Principal-Id"])
     assert watched["duration_ms"] > 0

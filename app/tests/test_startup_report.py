@@ -20,6 +20,7 @@ ALL_ON = {
     "OTEL_EXPORTER": "otlp",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "http://collector:4318",
     "WS_LIMITS_ENABLED": "true",
+    "WS_ALLOWED_ORIGINS": "https://example.org",
     "AUDIT_ENABLED": "true",
 }
 

@@ -92,7 +92,7 @@ async def run_socket(app: ASGIApp, observer: SocketObserver, client_ip: str | No
     finally:
         principal = observer.scope["state"].get("principal_id")
         log.info(
-            "websocket",
+            "websocket.closed",
             path=observer.scope["path"],
             status=observer.status,
             close_code=observer.close_code,

@@ -10,11 +10,12 @@ from collections.abc import Callable, Coroutine
 from uuid import UUID, uuid4
 
 import structlog
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from seawall_service.realtime.schemas import Notice
 from seawall_service.realtime.valkey import PREFIX
 
 log = structlog.get_logger(__name__)
@@ -28,13 +29,6 @@ PONG_SECONDS = 5.0
 
 class SubscriptionLost(RedisError):
     """The subscription's connection has not answered a ping."""
-
-
-class Notice(BaseModel):
-    """The worker that says so, and how many entries the documents have."""
-
-    sender: str
-    grown: dict[UUID, int]
 
 
 type OnNotice = Callable[[UUID, int], None]

@@ -1,25 +1,24 @@
 """/api/v1/documents/{document_id}/live: a WebSocket that tells a member each entry as it is appended."""
 
 import asyncio
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import orjson
 import structlog
-from fastapi import APIRouter, Depends, Query, WebSocket
-from starlette.requests import HTTPConnection
+from fastapi import APIRouter, Query, WebSocket
 from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 
 from seawall_service.deps import CurrentUserId
 from seawall_service.documents.queries import WatchDocument
 from seawall_service.documents.schemas import MAX_INTEGER
 from seawall_service.error_handlers import error_response
-from seawall_service.errors import ErrorId, ForbiddenError
+from seawall_service.errors import ErrorId
 from seawall_service.handlers import handling
 from seawall_service.rate_limit.interface import Decision, RateLimiter
 from seawall_service.rate_limit.policies import RateLimitPolicies
 from seawall_service.realtime.committed import Head
-from seawall_service.realtime.hub import Hub
+from seawall_service.realtime.origin import AllowedOrigin, hub_of
 from seawall_service.realtime.schemas import PongMessage, ReadyMessage
 from seawall_service.realtime.socket import FAILED, NOT_UNDERSTOOD, TOO_FAST, TOO_LARGE, TOO_MANY, Ending, Socket
 
@@ -27,22 +26,8 @@ log = structlog.get_logger(__name__)
 
 SUBPROTOCOL = "seawall.v1"
 PONG = PongMessage().model_dump_json()
-EVERYBODY = "*"
 
 AfterPosition = Annotated[int, Query(ge=0, le=MAX_INTEGER)]
-
-
-def hub_of(connection: HTTPConnection) -> Hub:
-    return cast("Hub", connection.state.live)
-
-
-async def require_allowed_origin(connection: HTTPConnection) -> None:
-    """Before everything else (WS-03). Browsers always send it; what is no browser may leave it out."""
-    allowed = hub_of(connection).allowed_origins
-    origins = connection.headers.getlist("origin")
-    if EVERYBODY not in allowed and any(origin.lower() not in allowed for origin in origins):
-        log.warning("websocket.origin_refused", origin=origins[0][:200])
-        raise ForbiddenError("Pages of this origin may not connect")
 
 
 router = APIRouter(prefix="/api/v1/documents")
@@ -57,8 +42,10 @@ async def count_hit(websocket: WebSocket, action: Literal["connect", "message"],
     return await limiter.hit(policies.socket_hits(user_id, websocket.state.client_ip, action))
 
 
-@router.websocket("/{document_id}/live", dependencies=[Depends(require_allowed_origin)])
-async def live(websocket: WebSocket, document_id: UUID, principal_id: CurrentUserId, after: AfterPosition | None = None) -> None:
+@router.websocket("/{document_id}/live")
+async def live(
+    websocket: WebSocket, _: AllowedOrigin, document_id: UUID, principal_id: CurrentUserId, after: AfterPosition | None = None
+) -> None:
     hub = hub_of(websocket)
     with handling(WatchDocument(document_id, after), principal_id, document_id=document_id):
         decision = await count_hit(websocket, "connect", principal_id)

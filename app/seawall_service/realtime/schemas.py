@@ -1,7 +1,9 @@
-"""What the live tail sends."""
+"""What the live tail sends, to clients and to other workers."""
 
 from typing import Literal
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from seawall_service.documents.schemas import EntryResponse
 from seawall_service.errors import ErrorId
@@ -40,3 +42,10 @@ class ErrorMessage(BaseResponse):
     type: Literal["error"] = "error"
     code: ErrorId
     message: str
+
+
+class Notice(BaseModel):
+    """The worker that says so, and how many entries the documents have."""
+
+    sender: str
+    grown: dict[UUID, int]
