@@ -23,7 +23,15 @@ from seawall_host_probe import parse_os_release
 Settings = dict[str, Any]
 Parts = dict[tuple[str, str], Any]
 # One sentence refuses whatever is wrong in one of these.
-REFUSED_AS_A_WHOLE = {"api_database_pool", "api_runtime", "api_tracing", "api_websockets", "edge_headers", "postgres_settings"}
+REFUSED_AS_A_WHOLE = {
+    "api_database_pool",
+    "api_rate_limits",
+    "api_runtime",
+    "api_tracing",
+    "api_websockets",
+    "edge_headers",
+    "postgres_settings",
+}
 # The test's own variables, which the values below may use.
 FILES = "{{ test_files }}"
 
@@ -294,6 +302,7 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             ["api_cors_origins", "as a browser sends it"],
         ),
         "no requests": (changed("api_rate_limits", requests=0), ["api_rate_limits", "enabled to false"]),
+        "a limit that limits nothing": (changed("api_rate_limits", burst=1001), ["api_rate_limits", "burst to at most 1000"]),
         "cache of no time": (changed("api_cache", ttl_seconds=0), ["api_cache.ttl_seconds (0)", "enabled to false"]),
         "no sockets": (changed("api_websockets", per_user=0), ["api_websockets", "limits_enabled to false"]),
         "messages above the transport's limit": (
