@@ -131,6 +131,7 @@ def foreign_logging(level: str, *, debug: bool, stream: str = "ext://sys.stdout"
             "gunicorn.error": named,
             "uvicorn.error": named,
             # Our own context middleware writes the one access line.
+            "seawall_service.sockets": named | {"level": "WARNING"},
             "gunicorn.access": silent,
             "uvicorn.access": silent,
         },

@@ -56,7 +56,11 @@ def append(server: RunningServer, document: str, headers: dict[str, str], conten
 
 def errors_of(server: RunningServer) -> list[dict[str, Any]]:
     """Our own: uvicorn complains when a client leaves before the upgrade is answered."""
-    return [line for line in server.log_lines if line["level"] in {"error", "critical"} and line.get("logger") != "uvicorn.error"]
+    return [
+        line
+        for line in server.log_lines
+        if line["level"] in {"error", "critical"} and line.get("logger") != "seawall_service.sockets"
+    ]
 
 
 def positions(messages: list[dict[str, Any]]) -> list[int]:
@@ -328,3 +332,18 @@ def test_a_closed_socket_raises_nothing(servers: Servers, headers: dict[str, str
     with watching(servers[0], document, headers, after=0) as live:
         assert positions(live.entries(10)) == list(range(1, 11))
     assert errors_of(servers[0]) == []
+
+
+@pytest.mark.requirement("SEC-09")
+def test_what_a_client_sends_is_in_no_log_even_when_it_says_all(boot: Boot, headers: dict[str, str]) -> None:
+    server = boot(LOG_LEVEL="debug").start().until_answering("/readyz", seconds=60)
+    document = new_document(server, headers)
+    sent = headers | {"Authorization": "Bearer in-the-header"}
+    with closing(connect(server, f"{document}/live?access_token=in-the-query", sent)) as live:
+        assert live.receive()["type"] == "ready"
+        append(server, document, headers, "in-the-entry")
+        assert live.receive()["entry"]["content"] == "in-the-entry"
+        live.connection.send("in-the-message")
+        live.until_closed()
+    assert len(lines(server, "websocket.closed", document)) == 1
+    assert [word for word in ("in-the-header", "in-the-query", "in-the-entry", "in-the-message") if word in server.stdout] == []

@@ -47,14 +47,14 @@ async def live(
     websocket: WebSocket, _: AllowedOrigin, document_id: UUID, principal_id: CurrentUserId, after: AfterPosition | None = None
 ) -> None:
     hub = hub_of(websocket)
+    decision = await count_hit(websocket, "connect", principal_id)
+    if decision is not None and not decision.allowed:
+        log.warning("rate_limit.rejected", rule="socket:connect")
+        retry = {"Retry-After": str(max(1, decision.retry_after_seconds))}
+        response = error_response(429, ErrorId.RATE_LIMITED, "Too many requests", None, retry)
+        await websocket.send_denial_response(response)
+        return
     with handling(WatchDocument(document_id, after), principal_id, document_id=document_id):
-        decision = await count_hit(websocket, "connect", principal_id)
-        if decision is not None and not decision.allowed:
-            log.warning("rate_limit.rejected", rule="socket:connect")
-            retry = {"Retry-After": str(max(1, decision.retry_after_seconds))}
-            response = error_response(429, ErrorId.RATE_LIMITED, "Too many requests", None, retry)
-            await websocket.send_denial_response(response)
-            return
         head = await hub.head_for(document_id, principal_id)
     position = head.position if after is None else after
     socket = Socket(websocket, principal_id, document_id, position, hub.queue_size)
