@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -192,7 +193,7 @@ def test_refusals_before_the_upgrade_have_the_envelope(servers: Servers, headers
         ("/nowhere", stranger, 404, "not_found"),
         (document, stranger, 404, "not_found"),
     ):
-        found, error, request_id = refusal(lambda path=path, sent=sent: connect(servers[0], path, sent))  # type: ignore[misc]
+        found, error, request_id = refusal(partial(connect, servers[0], path, sent))
         assert (found, error["code"], error["request_id"], request_id) == (status, code, "known", "known"), path
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -158,7 +159,7 @@ def test_messages_have_a_size(servers: Servers, headers: dict[str, str]) -> None
 def test_origins_are_judged_before_the_upgrade(servers: Servers, headers: dict[str, str]) -> None:
     path = f"{new_document(servers[0], headers)}/live"
     for origin in ("https://evil.example", "https://example.org.evil.example", "http://example.org", "null"):
-        status, error, request_id = refusal(lambda origin=origin: connect(servers[0], path, headers, origin=origin))  # type: ignore[misc]
+        status, error, request_id = refusal(partial(connect, servers[0], path, headers, origin=origin))
         assert (status, error["code"], error["request_id"]) == (403, "forbidden", request_id)
     for allowed in ("https://example.org", "HTTPS://EXAMPLE.ORG", None):
         live = connect(servers[0], path, headers, origin=allowed)
@@ -246,7 +247,7 @@ def test_the_counts_of_a_killed_worker_go_with_its_lease() -> None:
             entered = [await killed.enter(uuid4(), uuid4())]
             # No heartbeat any more, and no last word.
             assert killed._keeper is not None  # noqa: SLF001 -- what a killed process loses
-            killed._keeper.cancel()  # noqa: SLF001
+            killed._keeper.cancel()  # noqa: SLF001 -- the same
             await client.aclose()
             entered.append(await survivor.enter(uuid4(), uuid4()))
             answer: str | None = "all"
