@@ -14,7 +14,7 @@ Prefix = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 class RateLimitSettings(BaseSettings):
     rate_limit_enabled: bool = Field(
-        default=False, alias="RATE_LIMIT_ENABLED", description="true limits requests to /api/v1 and sockets; needs REDIS_URL"
+        default=False, alias="RATE_LIMIT_ENABLED", description="true limits requests to /api/ and sockets; needs REDIS_URL"
     )
     rate_limit_requests: PositiveInt = Field(
         60, alias="RATE_LIMIT_REQUESTS", le=1_000_000, description="requests of one client in a window, over the whole API"

@@ -73,6 +73,22 @@ def test_a_row_for_each_change(audited: Audited, headers: dict[str, str], databa
     assert "kept secret" not in json.dumps(found, default=str)
 
 
+@pytest.mark.requirement("AUD-02", "DB-05")
+def test_a_row_for_a_user_who_changes(audited: Audited, user_id: str, database: psycopg.Connection) -> None:
+    api = audited()
+    keyed = {"X-Principal-Id": user_id, "Idempotency-Key": "once"}
+    answers = [api.patch(f"/api/v1/users/{user_id}", json={"display_name": "Ada"}, headers=keyed) for _ in range(2)]
+    assert [answer.status_code for answer in answers] == [200, 200]
+    assert answers[0].content == answers[1].content
+    assert [(row["action"], row["document_id"], row["metadata"]) for row in rows(database, keyed)] == [
+        ("user.update", None, {"display_name_len": 3, "idempotency_key": "once"})
+    ]
+    events = database.execute("SELECT count(*) FROM events WHERE stream_id = %s AND type = 'user.updated'", (user_id,))
+    assert events.fetchone() == (1,)
+    other = api.patch(f"/api/v1/users/{user_id}", json={"display_name": "Eve"}, headers=keyed)
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
+
+
 @pytest.mark.requirement("AUD-02")
 def test_what_changes_nothing_leaves_no_row(audited: Audited, headers: dict[str, str], database: psycopg.Connection) -> None:
     api = audited()

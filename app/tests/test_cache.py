@@ -23,7 +23,7 @@ from seawall_service.main import create_app
 from seawall_service.settings import Settings
 from seawall_service.startup_gate import load_settings
 from tests.conftest import client_of
-from tests.cut_line import CutLine
+from tests.tcp_proxy import Proxy
 
 type Caching = Callable[..., AbstractContextManager[TestClient]]
 
@@ -181,21 +181,21 @@ def test_what_another_release_stored_is_a_miss(caching: Caching, user_id: str, s
 
 
 @pytest.mark.requirement("CACHE-03")
-@pytest.mark.parametrize("harm", ["cut", "silence"])
+@pytest.mark.parametrize("harm", ["refuse", "freeze"])
 def test_without_its_server_it_is_only_slower(caching: Caching, user_id: str, harm: str) -> None:
     address = urlsplit(os.environ["REDIS_URL"])
     assert address.hostname is not None
     with (
-        CutLine(address.hostname, address.port or 6379) as line,
+        Proxy(address.hostname, address.port or 6379) as line,
         caching(REDIS_URL=f"redis://seawall@127.0.0.1:{line.port}/0") as client,
         structlog.testing.capture_logs() as lines,
     ):
         rename(client, user_id, "before")
         assert name_of(client, user_id) == "before"
-        (line.cut if harm == "cut" else line.silence)()
+        getattr(line, harm)()
         rename(client, user_id, "during")
         assert [name_of(client, user_id) for _ in range(20)] == ["during"] * 20
-        line.mend()
+        line.heal()
     errors = [line["operation"] for line in lines if line["event"] == "cache.error"]
     assert errors[0] == "delete"
     # Not every request waits for a server that has just failed.

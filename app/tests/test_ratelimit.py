@@ -33,8 +33,8 @@ from seawall_service.rate_limit.policies import RateLimitPolicies
 from seawall_service.rate_limit.redis_backend import RedisRateLimiter
 from seawall_service.startup_gate import load_settings
 from tests.conftest import EDGE, Boot
-from tests.cut_line import CutLine
 from tests.running_server import RunningServer
+from tests.tcp_proxy import Proxy
 from tests.test_auth import login
 
 SECOND = 1_000_000
@@ -483,7 +483,7 @@ def both_in(answers: list[int], part: slice) -> bool:
 def test_valkey_lost_under_load(boot: Boot) -> None:
     cache = urlsplit(os.environ["REDIS_URL"])
     assert cache.hostname is not None
-    with CutLine(cache.hostname, cache.port or 6379) as line:
+    with Proxy(cache.hostname, cache.port or 6379) as line:
         server = boot(
             REDIS_URL=f"redis://seawall@127.0.0.1:{line.port}/0",
             RATE_LIMIT_ENABLED="true",
@@ -510,14 +510,14 @@ def test_valkey_lost_under_load(boot: Boot) -> None:
         for thread in threads:
             thread.start()
         try:
-            for harm in (line.cut, line.silence):
+            for harm in (line.refuse, line.freeze):
                 until(lambda: degraded_workers(server) == 0)
                 harm()
                 until(lambda: degraded_workers(server) == 2)
                 during = slice(len(answers), None)
                 until(partial(both_in, answers, during))
                 assert server.get("/readyz").status == 200
-                line.mend()
+                line.heal()
             until(lambda: degraded_workers(server) == 0)
         finally:
             stop.set()

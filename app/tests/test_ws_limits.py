@@ -191,6 +191,29 @@ def test_a_slow_socket_is_closed_and_nobody_waits_for_it(servers: Servers, heade
 
 
 @pytest.mark.requirement("WS-05")
+def test_what_waits_for_a_slow_socket_is_counted_in_bytes_too(
+    tmp_path_factory: pytest.TempPathFactory, headers: dict[str, str]
+) -> None:
+    """Of entries as large as they may be, far fewer may wait than the 64 messages that the queue has room for."""
+    server = started(tmp_path_factory, WS_SEND_QUEUE="64")
+    try:
+        server.until_answering("/readyz", seconds=60)
+        document = new_document(server, headers)
+        slow = connect(server, f"{document}/live", headers, reads=False)
+        assert slow.receive()["type"] == "ready"
+        ended: list[dict[str, Any]] = []
+        for _ in range(20):
+            append(server, document, headers, "x" * 100_000)
+            ended = [line for line in server.log_lines if line["event"] == "websocket.ended" and line["close_code"] == 1013]
+            if ended:
+                break
+        assert ended
+        slow.close()
+    finally:
+        server.kill()
+
+
+@pytest.mark.requirement("WS-05")
 def test_a_burst_makes_nobody_slow(servers: Servers, headers: dict[str, str]) -> None:
     """Many more at once than the queue holds, for a socket that reads."""
     document = new_document(servers[0], headers)

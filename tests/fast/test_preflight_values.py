@@ -309,6 +309,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             changed("api_websockets", message_bytes=65536),
             ["api_websockets", "message_bytes at most 65535"],
         ),
+        "more sockets than the edge has connections": (
+            changed("api_websockets", total=2000),
+            ["api_websockets.total (2000)", "Raise edge_limits.worker_connections"],
+        ),
         "share above all": (changed("api_audit", sample_rate=1.5), ["api_audit.sample_rate (1.5)", "from 0"]),
         "collector of nowhere": (changed("api_tracing", exporter="otlp"), ["api_tracing.endpoint is ''", "exporter to none"]),
         "collector without a scheme": (

@@ -91,6 +91,14 @@ def test_only_the_live_tail_is_upgraded(document: str, session: dict[str, str]) 
     assert ask(f"/api/v1/documents/{document}/live", headers=session).status == 404
 
 
+def test_a_token_in_a_protocol_opens_nothing_else(document: str, session: dict[str, str]) -> None:
+    """Only what asks for a socket may show its token so: no log and no cache takes that header for a secret."""
+    offered = {"Sec-WebSocket-Protocol": f"seawall.v1, bearer.{token_of(session)}"}
+    for upgrade in ({}, {"Connection": "Upgrade", "Upgrade": "h2c"}):
+        answer = ask(f"/api/v1/documents/{document}", headers=offered | upgrade)
+        assert (answer.status, answer.body["error"]["code"]) == (401, "unauthorized")
+
+
 def test_the_token_is_in_no_log(document: str, session: dict[str, str]) -> None:
     token = token_of(session)
     with live(document, "seawall.v1", f"bearer.{token}") as socket:

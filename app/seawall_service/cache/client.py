@@ -1,5 +1,7 @@
 """The worker's connections to REDIS_URL, which the limiter, the cache and readiness share."""
 
+from typing import Any
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -12,20 +14,26 @@ SOCKET_TIMEOUT_SECONDS = 0.25
 MAX_CONNECTIONS = 16
 
 
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """What every connection to REDIS_URL has: its password, and an end to waiting. Whoever asks decides what a failure means."""
+    secret = settings.redis_password
+    return {
+        "password": secret.get_secret_value() if secret else None,
+        "socket_timeout": SOCKET_TIMEOUT_SECONDS,
+        "socket_connect_timeout": SOCKET_TIMEOUT_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+
+
 class RedisServer:
     def __init__(self, settings: Settings) -> None:
-        secret = settings.redis_password
-        self.client: Redis = Redis.from_pool(
-            BlockingConnectionPool.from_url(
-                settings.redis_url,
-                password=secret.get_secret_value() if secret else None,
-                socket_timeout=SOCKET_TIMEOUT_SECONDS,
-                socket_connect_timeout=SOCKET_TIMEOUT_SECONDS,
-                retry=Retry(NoBackoff(), 0),
-                max_connections=MAX_CONNECTIONS,
-                timeout=SOCKET_TIMEOUT_SECONDS,
-            )
+        pool = BlockingConnectionPool.from_url(
+            settings.redis_url,
+            max_connections=MAX_CONNECTIONS,
+            timeout=SOCKET_TIMEOUT_SECONDS,
+            **connection_options(settings),
         )
+        self.client: Redis = Redis.from_pool(pool)
 
     async def ping(self) -> str | None:
         """None when it answers, else the reason why not."""

@@ -13,10 +13,8 @@ from seawall_service.rate_limit.interface import FixedWindow, Hit, TokenBucket
 
 API = "/api/v1/"
 AUTH = "/api/auth/"
-# Probes, scrapes and documentation must not depend on what clients do (RL-05).
-EXEMPT = frozenset(
-    {"/health", "/healthz", "/readyz", "/metrics", "/docs", "/openapi.json", "/api/v1/health/live", "/api/v1/health/ready"}
-)
+# Probes must not depend on what clients do; the other ones, scrapes and documentation are outside of both paths (RL-05).
+EXEMPT = frozenset({"/api/v1/health/live", "/api/v1/health/ready"})
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 UNMATCHED = "unmatched"
 

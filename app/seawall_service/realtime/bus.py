@@ -15,6 +15,7 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
+from seawall_service.realtime.lasting_task import create_lasting_task
 from seawall_service.realtime.schemas import Notice
 from seawall_service.realtime.valkey import PREFIX
 
@@ -50,7 +51,7 @@ class Bus:
 
     def _start(self, name: str, work: Callable[[Redis], Coroutine[None, None, None]]) -> None:
         if self._client is not None and name not in self._tasks:
-            self._tasks[name] = asyncio.create_task(work(self._client))
+            self._tasks[name] = create_lasting_task(work(self._client))
 
     def subscribe(self) -> None:
         """From the first socket on; a worker without sockets has no need to know."""

@@ -10,7 +10,7 @@ from seawall_service.errors import NotFoundError
 from seawall_service.realtime.schemas import NO_REQUEST, EntryMessage
 
 PAGE_ENTRIES = 200
-PAGE_BYTES = 1_000_000
+PAGE_BYTES = 100_000
 
 # A user who has been disabled is nobody's member any more; users of another issuer are not in the table.
 MEMBERS = """

@@ -13,6 +13,8 @@ from seawall_service.realtime.committed import Written
 from seawall_service.realtime.schemas import ErrorMessage
 
 SEND_SECONDS = 10.0
+# With the number of messages, what a socket that reads slowly may hold of the worker's memory: this and one message more.
+QUEUE_BYTES = 256_000
 CLOSE_SECONDS = 3.0
 
 
@@ -53,6 +55,7 @@ class Socket:
         self._websocket = websocket
         self._queue: deque[str] = deque()
         self._queue_size = queue_size
+        self._queue_bytes = 0
         self._behind = True
         self._seen = position
         self._wake = asyncio.Event()
@@ -82,7 +85,7 @@ class Socket:
 
     @property
     def _is_full(self) -> bool:
-        return len(self._queue) >= self._queue_size
+        return len(self._queue) >= self._queue_size or self._queue_bytes >= QUEUE_BYTES
 
     def fall_behind(self) -> None:
         """What it has missed comes from the database, after what waits already."""
@@ -99,6 +102,7 @@ class Socket:
             self.end(TOO_SLOW)
             return
         self._queue.append(text)
+        self._queue_bytes += len(text)
         self._wake.set()
 
     async def send(self, text: str) -> None:
@@ -114,7 +118,9 @@ class Socket:
         try:
             while True:
                 while self._queue:
-                    await self.send(self._queue.popleft())
+                    text = self._queue.popleft()
+                    self._queue_bytes -= len(text)
+                    await self.send(text)
                 if self._behind:
                     await self._catch_up(read_page)
                     continue

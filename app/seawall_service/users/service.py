@@ -6,7 +6,9 @@ from uuid import UUID, uuid4
 import structlog
 from pydantic import ValidationError
 
+from seawall_service.audit.service import AuditEvent, record_audit_event
 from seawall_service.cache.interface import Cache
+from seawall_service.command_context import CommandContext
 from seawall_service.db.pool import Connection
 from seawall_service.errors import ForbiddenError, JsonValue, NotFoundError
 from seawall_service.events import Event, append_event
@@ -91,7 +93,9 @@ async def share_a_document(connection: Connection, one: UUID, other: UUID) -> bo
     return await cursor.fetchone() is not None
 
 
-async def update_user(connection: Connection, command: UpdateUser, principal_id: UUID) -> UserPublicResponse:
+async def update_user(
+    connection: Connection, command: UpdateUser, principal_id: UUID, context: CommandContext
+) -> UserPublicResponse:
     """The caller deletes `cache_key` after the commit: before it, a reader would store the old name again."""
     with handling(command, principal_id):
         if command.user_id != principal_id:
@@ -109,6 +113,8 @@ async def update_user(connection: Connection, command: UpdateUser, principal_id:
         version = row.pop("version")
         payload: dict[str, JsonValue] = {"display_name": command.display_name}
         await append_event(connection, Event(command.user_id, version, "user.updated", payload, principal_id))
+        changed: dict[str, JsonValue] = {"display_name_len": len(command.display_name)}
+        await record_audit_event(connection, context, AuditEvent("user.update", principal_id, None, changed))
         return UserPublicResponse.model_validate(row)
 
 

@@ -1,0 +1,106 @@
+"""What of a request reaches the service, seen by a service that writes it down."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from installation import HTTPS_PORT, ask
+from recorded_service import PRINCIPAL, Recorded, recorded_service
+
+pytestmark = pytest.mark.usefixtures("stack")
+
+SIGNED_IN = "Bearer not-for-the-service"
+# As long as the edge may keep a connection to the colour before (edge_upstream).
+DRAIN_SECONDS = 20
+OURS = {
+    ":path",
+    ":method",
+    "host",
+    "x-request-id",
+    "x-forwarded-for",
+    "x-forwarded-proto",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-principal-id",
+}
+FORGED = {
+    "X-Principal-Id": "00000000-0000-4000-8000-00000000000b",
+    "x-principal-ID": "00000000-0000-4000-8000-00000000000c",
+    "X_Principal_Id": "00000000-0000-4000-8000-00000000000d",
+    "X-Principal-Roles": "admin",
+    "X-User": "root",
+    "X-Forwarded-User": "root",
+    "Remote-User": "root",
+    "X-Forwarded-For": "203.0.113.1",
+    "X-Forwarded-Proto": "http",
+    "X-Forwarded-Host": "evil.example",
+    "X-Forwarded-Port": "1",
+    "X-Forwarded-Prefix": "/evil",
+    "Forwarded": "for=203.0.113.1",
+    "X-Real-IP": "203.0.113.1",
+    "Via": "1.1 evil",
+    "Proxy": "http://evil.example",
+    "X-Original-URL": "/internal/verify",
+    "X-Rewrite-URL": "/internal/verify",
+    "X-HTTP-Method-Override": "DELETE",
+    "Traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
+    "Baggage": "user=root",
+}
+
+
+@pytest.fixture(scope="module")
+def recorded() -> Iterator[Recorded]:
+    with recorded_service() as record:
+        deadline = time.monotonic() + DRAIN_SECONDS
+        while time.monotonic() < deadline and not record.sent:
+            ask("/api/v1/until-it-is-in-charge", headers={"Authorization": SIGNED_IN})
+            time.sleep(0.2)
+        # Each worker may still keep a connection to the colour before, and may not use it for longer than this.
+        time.sleep(DRAIN_SECONDS / 2)
+        yield record
+
+
+def reached(record: Recorded, path: str) -> dict[str, list[str]]:
+    (found,) = [request for request in record.sent if request[":path"] == [path]]
+    return found
+
+
+@pytest.mark.requirement("SEC-05", "BEY-15", "C3")
+def test_no_claim_of_a_client_reaches_the_service(recorded: Recorded) -> None:
+    sent = {"Authorization": SIGNED_IN, "X-Request-ID": "the-client-s-own"} | FORGED
+    assert ask("/api/v1/forged", headers=sent).status == 200
+    found = reached(recorded, "/api/v1/forged")
+    assert {name for name in found if name not in {"connection", "accept-encoding"}} == OURS
+    assert {name: found[name] for name in OURS - {":path", ":method", "host", "x-forwarded-for"}} == {
+        "x-request-id": ["the-client-s-own"],
+        "x-forwarded-proto": ["https"],
+        "x-forwarded-host": ["localhost"],
+        "x-forwarded-port": [str(HTTPS_PORT)],
+        "x-principal-id": [PRINCIPAL],
+    }
+    (address,) = found["x-forwarded-for"]
+    assert address not in {"", "203.0.113.1"}
+    assert "," not in address
+
+
+@pytest.mark.requirement("SEC-05", "SEC-09")
+@pytest.mark.parametrize("path", ["/api/v1/private", "/openapi.json", "/api/v1/documents/d/live"])
+def test_the_service_is_told_who_it_is_and_not_the_token(recorded: Recorded, path: str) -> None:
+    asked = len(recorded.asked)
+    assert ask(path, headers={"Authorization": SIGNED_IN}).status == 200
+    found = reached(recorded, path)
+    assert found["x-principal-id"] == [PRINCIPAL]
+    assert "authorization" not in found
+    (question,) = recorded.asked[asked:]
+    assert question["authorization"] == [SIGNED_IN]
+    assert (question["x-original-uri"], question["x-original-method"]) == ([path], ["GET"])
+    assert "x-principal-id" not in question
+
+
+def test_nobody_is_asked_about_what_is_public(recorded: Recorded) -> None:
+    asked = len(recorded.asked)
+    assert ask("/healthz", headers={"Authorization": SIGNED_IN, "X-Principal-Id": PRINCIPAL}).status == 200
+    assert "x-principal-id" not in reached(recorded, "/healthz")
+    assert recorded.asked[asked:] == []
