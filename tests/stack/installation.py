@@ -10,6 +10,7 @@ import re
 import shutil
 import ssl
 import subprocess
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ def ask(
         return answer_of(connection.getresponse())
     finally:
         connection.close()
+
+
+def ask_when_allowed(path: str, method: str, body: object, headers: dict[str, str] | None = None) -> Answer:
+    """As a polite client: other tests may have used up what this address is allowed."""
+    deadline = time.monotonic() + 120
+    while True:
+        answer = ask(path, method, body, headers)
+        if answer.status != 429 or time.monotonic() > deadline:
+            return answer
+        time.sleep(int(answer.headers["retry-after"]))
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 import pytest
-from installation import ask, seawall
+from installation import ask_when_allowed, seawall
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -14,7 +14,8 @@ pytestmark = pytest.mark.usefixtures("stack")
 @pytest.mark.parametrize("given", ["chosen", "made"])
 def test_a_request_is_found_at_the_edge_and_in_the_service(given: str) -> None:
     headers = {"X-Request-ID": f"trace-{uuid.uuid4()}"} if given == "chosen" else {}
-    answer = ask("/api/auth/login", "POST", {"username": "nobody", "password": "wrong-and-long-enough"}, headers)
+    credentials = {"username": "nobody", "password": "wrong-and-long-enough"}
+    answer = ask_when_allowed("/api/auth/login", "POST", credentials, headers)
     assert answer.status == 401
     run = seawall("trace", "-e", f"id={answer.headers['x-request-id']}")
     assert run.code == 0, run.output
