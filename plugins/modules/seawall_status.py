@@ -153,6 +153,12 @@ def main() -> None:
             raise OSError(errors.strip() or f"systemctl show {unit} failed")
         return parse_properties(str(output))
 
+    def maintenance() -> str:
+        flag = os.path.join(root, "upstream", "maintenance")
+        if not os.path.exists(flag):
+            return "off"
+        return f"ON for {age(time.time() - os.path.getmtime(flag))}: clients get 503, until ./seawall maintenance off"
+
     def next_backup() -> str:
         if not systemctl:
             return "none by itself, for PID 1 is not systemd: put ./seawall backup in cron where you deploy from"
@@ -163,6 +169,7 @@ def main() -> None:
     screen = ["services", *map(service_line, lasting)]
     screen += [
         tell("release", lambda: release_line(link, by_name)),
+        tell("maintenance", maintenance),
         tell("schema", schema),
         tell("certificate", certificate),
         tell("last backup", lambda: newest_backup(os.path.join(root, "backups"))),

@@ -178,6 +178,7 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         ),
         "eviction": (changed("cache_limits", eviction="lru"), ["cache_limits.eviction", "'lru'", "allkeys-lru"]),
         "prefix": (changed("edge_limits", ipv6_prefix=63), ["edge_limits.ipv6_prefix", "'63'", "32, 40, 48, 56, 64, 128"]),
+        "profile": ({"edge_tls_profile": "old"}, ["edge_tls_profile", "'old'", "intermediate, modern"]),
         "mode": ({"tls_mode": "acme"}, ["tls_mode", "'acme'", "self_signed, provided"]),
         "source": ({"images_source": "registry"}, ["images_source", "'registry'", "build, archive"]),
         "opener policy": (
@@ -466,6 +467,26 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             changed("edge_trusted_proxies", networks=["10.0.0.0/8; a"]),
             ["edge_trusted_proxies.networks", "10.0.0.0/8; a"],
         ),
+        "allowed by a word": ({"edge_allowed_networks": ["office"]}, ["edge_allowed_networks", "office", "198.51.100.0/24"]),
+        "everybody is allowed": ({"edge_allowed_networks": ["0.0.0.0/0"]}, ["edge_allowed_networks", "leave the list empty"]),
+        "nobody is limited": (
+            changed("edge_limit_rules", exempt_networks=["::/0"]),
+            ["edge_limit_rules.exempt_networks", "::/0", "198.51.100.0/24"],
+        ),
+        "everybody during maintenance": (
+            changed("edge_maintenance", allowed_networks=["0.0.0.0/0"]),
+            ["edge_maintenance.allowed_networks", "0.0.0.0/0"],
+        ),
+        "maintenance without an end": (
+            changed("edge_maintenance", retry_after_seconds=0),
+            ["edge_maintenance.retry_after_seconds (0)", "1 to 86400"],
+        ),
+        "all of it public": ({"edge_public_paths": ["/api/"]}, ["edge_public_paths is /api/", "below /api/"]),
+        "all of a version public": ({"edge_public_paths": ["/api/v1/"]}, ["edge_public_paths is /api/v1/", "whole API"]),
+        "public path outside": ({"edge_public_paths": ["/internal/verify"]}, ["edge_public_paths is /internal/verify"]),
+        "public path with a directive": ({"edge_public_paths": ["/api/a/; return 200"]}, ["edge_public_paths"]),
+        "public path that leads up": ({"edge_public_paths": ["/api/a/../v1/"]}, ["edge_public_paths"]),
+        "public twice": ({"edge_public_paths": ["/api/a", "/api/a"]}, ["edge_public_paths", "once"]),
         "header with a directive": (
             changed("edge_trusted_proxies", header="X-Real-IP; a"),
             ["edge_trusted_proxies.header", "X-Forwarded-For"],
