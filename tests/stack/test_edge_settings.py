@@ -77,6 +77,89 @@ def statuses(address: str) -> set[int]:
 somebody = map("203.0.113.{}".format, itertools.count(10))
 
 
+@pytest.mark.usefixtures("stack")
+@pytest.mark.requirement("BEY-13")
+@pytest.mark.parametrize(
+    ("path", "sent", "page"),
+    [
+        ("/assets/gone.js", {"Sec-Fetch-Mode": "navigate", "Accept": "*/*"}, True),
+        # A browser from before it said what a request is for.
+        ("/assets/gone.js", {"Accept": "text/html,application/xhtml+xml"}, True),
+        ("/assets/gone.js", {"Sec-Fetch-Mode": "cors", "Accept": "text/html"}, False),
+        ("/assets/gone.js", {}, False),
+        ("/metrics", {"Accept": "text/html"}, True),
+        ("/api/nowhere", {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, False),
+        ("/api", {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, False),
+    ],
+)
+def test_a_person_gets_a_page_and_a_program_the_envelope(path: str, sent: dict[str, str], page: bool) -> None:
+    request_id = f"<script>{uuid.uuid4()}"
+    answer = ask(path, headers=sent | {"X-Request-ID": request_id})
+    assert answer.status in {401, 404}
+    assert answer.headers["cache-control"] == "no-store"
+    if page:
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert answer.headers["x-request-id"] in answer.body
+        assert "<script>" not in answer.body
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    else:
+        assert is_envelope(answer, "unauthorized" if answer.status == 401 else "not_found")
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.requirement("LOG-13")
+def test_the_log_tells_the_method_that_was_asked() -> None:
+    request_id = str(uuid.uuid4())
+    assert ask("/metrics", "POST", {}, {"X-Request-ID": request_id}).status == 404
+    assert logged(request_id)["method"] == "POST"
+
+
+def is_forbidden(answer: Answer) -> bool:
+    error = answer.body["error"]
+    return bool(error["code"] == "forbidden" and error["request_id"] == answer.headers["x-request-id"])
+
+
+def until_answering() -> None:
+    for _ in range(100):
+        try:
+            if ask("/healthz", headers=of(ALLOWED)).status == 200:
+                return
+        except OSError:
+            pass
+    raise AssertionError("the edge did not come back")
+
+
+def until_open(session: dict[str, str]) -> Answer:
+    """nginx may know for a second what it saw last."""
+    for _ in range(200):
+        answer = ask("/api/v1/documents", headers=of(UNLIMITED, session))
+        if answer.status != 503:
+            break
+    return answer
+
+
+def closed_to_clients(session: dict[str, str]) -> None:
+    for _ in range(200):
+        if ask("/api/v1/documents", headers=of(UNLIMITED, session)).status == 503:
+            break
+    for path in ("/api/v1/documents", "/api/auth/login", LIVE, "/", "/openapi.json"):
+        answer = ask(path, headers=of(UNLIMITED, session))
+        assert (answer.status, answer.headers["retry-after"]) == (503, str(RETRY_AFTER)), path
+        error = answer.body["error"]
+        assert (error["code"], error["message"]) == ("service_unavailable", "Closed for maintenance")
+    page = ask("/documents/7", headers=of(UNLIMITED, {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}))
+    assert (page.status, page.headers["content-type"], page.headers["retry-after"]) == (
+        503,
+        "text/html; charset=utf-8",
+        str(RETRY_AFTER),
+    )
+    assert "<h1>Closed for maintenance</h1>" in page.body
+    assert ask("/healthz", headers=of(UNLIMITED)).status == 200
+    assert ask("/api/v1/documents", headers=of(LET_THROUGH, session)).status == 200
+    assert ask("/", headers=of(LET_THROUGH)).status == 200
+
+
+# After those that need no setting: the settings stay for the rest of the file.
 @pytest.mark.usefixtures("tuned")
 class TestTuned:
     @pytest.mark.requirement("C3", "SEC-05")
@@ -183,85 +266,3 @@ class TestTuned:
         assert statuses(address) == {200}
         assert ask(LIVE, headers=of(address, {"X-Request-ID": request_id})).status == 200
         assert logged(request_id)["limit"] == "REJECTED_DRY_RUN"
-
-
-def is_forbidden(answer: Answer) -> bool:
-    error = answer.body["error"]
-    return bool(error["code"] == "forbidden" and error["request_id"] == answer.headers["x-request-id"])
-
-
-def until_answering() -> None:
-    for _ in range(100):
-        try:
-            if ask("/healthz", headers=of(ALLOWED)).status == 200:
-                return
-        except OSError:
-            pass
-    raise AssertionError("the edge did not come back")
-
-
-def until_open(session: dict[str, str]) -> Answer:
-    """nginx may know for a second what it saw last."""
-    for _ in range(200):
-        answer = ask("/api/v1/documents", headers=of(UNLIMITED, session))
-        if answer.status != 503:
-            break
-    return answer
-
-
-def closed_to_clients(session: dict[str, str]) -> None:
-    for _ in range(200):
-        if ask("/api/v1/documents", headers=of(UNLIMITED, session)).status == 503:
-            break
-    for path in ("/api/v1/documents", "/api/auth/login", LIVE, "/", "/openapi.json"):
-        answer = ask(path, headers=of(UNLIMITED, session))
-        assert (answer.status, answer.headers["retry-after"]) == (503, str(RETRY_AFTER)), path
-        error = answer.body["error"]
-        assert (error["code"], error["message"]) == ("service_unavailable", "Closed for maintenance")
-    page = ask("/documents/7", headers=of(UNLIMITED, {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}))
-    assert (page.status, page.headers["content-type"], page.headers["retry-after"]) == (
-        503,
-        "text/html; charset=utf-8",
-        str(RETRY_AFTER),
-    )
-    assert "<h1>Closed for maintenance</h1>" in page.body
-    assert ask("/healthz", headers=of(UNLIMITED)).status == 200
-    assert ask("/api/v1/documents", headers=of(LET_THROUGH, session)).status == 200
-    assert ask("/", headers=of(LET_THROUGH)).status == 200
-
-
-@pytest.mark.usefixtures("stack")
-@pytest.mark.requirement("BEY-13")
-@pytest.mark.parametrize(
-    ("path", "sent", "page"),
-    [
-        ("/assets/gone.js", {"Sec-Fetch-Mode": "navigate", "Accept": "*/*"}, True),
-        # A browser from before it said what a request is for.
-        ("/assets/gone.js", {"Accept": "text/html,application/xhtml+xml"}, True),
-        ("/assets/gone.js", {"Sec-Fetch-Mode": "cors", "Accept": "text/html"}, False),
-        ("/assets/gone.js", {}, False),
-        ("/metrics", {"Accept": "text/html"}, True),
-        ("/api/nowhere", {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, False),
-        ("/api", {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, False),
-    ],
-)
-def test_a_person_gets_a_page_and_a_program_the_envelope(path: str, sent: dict[str, str], page: bool) -> None:
-    request_id = f"<script>{uuid.uuid4()}"
-    answer = ask(path, headers=sent | {"X-Request-ID": request_id})
-    assert answer.status in {401, 404}
-    assert answer.headers["cache-control"] == "no-store"
-    if page:
-        assert answer.headers["content-type"] == "text/html; charset=utf-8"
-        assert answer.headers["x-request-id"] in answer.body
-        assert "<script>" not in answer.body
-        assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
-    else:
-        assert is_envelope(answer, "unauthorized" if answer.status == 401 else "not_found")
-
-
-@pytest.mark.usefixtures("stack")
-@pytest.mark.requirement("LOG-13")
-def test_the_log_tells_the_method_that_was_asked() -> None:
-    request_id = str(uuid.uuid4())
-    assert ask("/metrics", "POST", {}, {"X-Request-ID": request_id}).status == 404
-    assert logged(request_id)["method"] == "POST"
