@@ -409,7 +409,7 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "no rate": (changed("edge_limits", auth_per_minute=0), ["edge_limits", "at least 1"]),
         "no time": (changed("edge_timeouts", shutdown_seconds=-1), ["edge_timeouts", "at least 1"]),
         "too few connections": (
-            changed("edge_limits", worker_connections=63),
+            changed("edge_limits", worker_connections=63) | changed("api_websockets", limits_enabled=False),
             ["edge_limits.worker_connections (63)", "64 or more"],
         ),
         "negative age": (changed("edge_hsts", max_age_seconds=-1), ["edge_hsts.max_age_seconds (-1)", "0 or more"]),
