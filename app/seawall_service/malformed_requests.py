@@ -9,18 +9,20 @@ import structlog
 from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from seawall_service.error_handlers import error_response
 from seawall_service.errors import id_of_status
+from seawall_service.middleware.context import VALID_REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
 
-def refusal(status: int, reason: str) -> JSONResponse:
-    """The answer, logged under the request id that it carries."""
-    with structlog.contextvars.bound_contextvars(request_id=(request_id := str(uuid4()))):
+def refusal(status: int, reason: str, given: str) -> JSONResponse:
+    """The answer, logged under the request id that it carries: the given one, as far as the request could be read."""
+    request_id = given if VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
         code = id_of_status(status)
         log.info("request.denied", code=code, reason=reason)
         return error_response(status, code, reason, headers={"X-Request-ID": request_id})
@@ -28,15 +30,23 @@ def refusal(status: int, reason: str) -> JSONResponse:
 
 class EnvelopeHttpProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
-        response = refusal(HTTPStatus.BAD_REQUEST, msg)
+        given = dict(self.headers or ()).get(b"x-request-id", b"")
+        response = refusal(HTTPStatus.BAD_REQUEST, msg, given.decode("latin-1"))
         head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n" + head + b"\r\n" + bytes(response.body))
         self.transport.close()
 
 
 class EnvelopeHandshake(ServerProtocol):
+    request_id = ""
+
+    def accept(self, request: Request) -> Response:
+        given = request.headers.get_all("X-Request-ID")
+        self.request_id = given[0] if len(given) == 1 else ""
+        return super().accept(request)
+
     def reject(self, status: int, text: str) -> Response:
-        answer = refusal(int(status), text.strip())
+        answer = refusal(int(status), text.strip(), self.request_id)
         response = super().reject(status, bytes(answer.body).decode())
         # Of websockets' headers one that is set again is there twice.
         del response.headers["Content-Type"]

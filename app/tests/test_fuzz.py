@@ -114,3 +114,13 @@ def test_what_is_no_http_is_told_so(server: RunningServer, data: bytes) -> None:
     answer = say(server, data)
     assert answer.startswith(b"HTTP/1.1 400 ")
     judge(answer, "GET")
+
+
+@pytest.mark.requirement("ERR-01", "LOG-01")
+@pytest.mark.parametrize("bad", [b"X-Odd: a\x01b", b"no header"])
+@pytest.mark.parametrize(("named", "kept"), [(b"told-by-the-edge", True), (b"not one of ours", False)])
+def test_what_is_no_http_has_the_id_that_it_came_with(server: RunningServer, bad: bytes, named: bytes, *, kept: bool) -> None:
+    answer = say(server, b"GET /healthz HTTP/1.1\r\nX-Request-ID: %b\r\nHost: localhost\r\n%b\r\n\r\n" % (named, bad))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    judge(answer, "GET")
+    assert (named in answer) == kept
