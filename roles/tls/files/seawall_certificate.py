@@ -185,7 +185,7 @@ def put_in_use(installation: Installation, issued: Mapping[str, Any]) -> None:
             link(installation.tls / file, f"current/{file}")
     try:
         load(installation)
-    except CertificateError:
+    except (CertificateError, OSError):
         if before:
             link(current, before)
             shutil.rmtree(installation.tls / name)
