@@ -557,8 +557,14 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "expired": (provided("expired.pem", "expired.key"), ["tls_provided.certificate", "is valid from", "Renew it"]),
         "name not covered": (provided("good.pem", "good.key", "a.example"), ["does not cover DNS:a.example", "seawall_domain"]),
     },
-    "an authority": {
+    "one by one: an authority": {
         "terms not agreed to": (acme(agree_to_terms=False), ["tls_acme.agree_to_terms is false", "set it to true"]),
+        "one name of several": (
+            acme() | {"tls_extra_domains": ["www.example.com", "intranet"]},
+            ["is intranet,", "of the public DNS"],
+        ),
+    },
+    "an authority": {
         "directory without TLS": (
             acme(directory_url="http://acme.example.com/dir"),
             ["tls_acme.directory_url is 'http://acme.example.com/dir'", "https://acme-v02.api.letsencrypt.org/directory"],
@@ -566,10 +572,6 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "directory with a line break": (acme(directory_url="https://a.example/dir\n"), ["tls_acme.directory_url", "no https"]),
         "this machine's name": (acme("localhost"), ["is localhost", "a name of the public DNS"]),
         "a name of nobody": (acme("api.example.test"), ["is api.example.test", "another tls_mode"]),
-        "one name of several": (
-            acme() | {"tls_extra_domains": ["www.example.com", "intranet"]},
-            ["is intranet,", "of the public DNS"],
-        ),
         "no address for mail": (acme(email="admin@localhost"), ["tls_acme.email is 'admin@localhost'", "leave it empty"]),
         "mail with a line break": (acme(email="admin@example.com\n"), ["tls_acme.email", "admin@example.com, or"]),
         "profile with a space": (acme(profile="short lived"), ["tls_acme.profile is 'short lived'", "tlsserver"]),

@@ -218,7 +218,9 @@ def load(installation: Installation) -> bool:
 def bring_into_use(installation: Installation) -> bool:
     """Install and load what was issued where that is another one; whether anything changed."""
     issued = read_issued(installation)
-    if issued and fits(issued, installation.wanted()) and issued["fullchain"] != installed(installation):
+    # A pair from elsewhere may be the same, but nothing then tells a deploy where it is from.
+    in_use = issued and issued["fullchain"] == installed(installation) and (installation.tls / "current/origin.json").exists()
+    if issued and not in_use and fits(issued, installation.wanted()):
         put_in_use(installation, issued)
         return True
     return load(installation)
