@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from seawall_acme import Wanted, reason
+from seawall_acme import ATTEMPTS, AcmeError, Wanted, certbot, reason
 
 URL = "https://acme.example/directory"
 REFUSED = """
@@ -67,3 +69,31 @@ def test_each_authority_has_its_own_state() -> None:
     assert len(states) == len(urls)
     assert {state.parent.name for state in states} == {"state"}
     assert all(state.name not in {"", ".", ".."} for state in states)
+
+
+@pytest.mark.parametrize(
+    ("said", "fails", "asked"),
+    [
+        ("JWS has an invalid anti-replay nonce: x", 1, 2),
+        ("JWS has an invalid anti-replay nonce: x", 9, ATTEMPTS),
+        ("Error creating new order :: rejected", 9, 1),
+    ],
+    ids=["stale once", "stale for ever", "refused"],
+)
+def test_only_a_stale_nonce_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str, fails: int, asked: int
+) -> None:
+    program = tmp_path / "certbot"
+    calls = tmp_path / "calls"
+    program.write_text(
+        f"#!/bin/sh\necho x >>{calls}\n[ $(wc -l <{calls}) -gt {fails} ] || {{ echo '{said}'; exit 1; }}\n", encoding="utf-8"
+    )
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    wanted = Wanted(["a.example"], URL, "", "")
+    if fails < ATTEMPTS:
+        certbot(wanted, force=False)
+    else:
+        with pytest.raises(AcmeError, match=said.split(":", maxsplit=1)[0]):
+            certbot(wanted, force=False)
+    assert len(calls.read_text(encoding="utf-8").split()) == asked

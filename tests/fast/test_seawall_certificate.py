@@ -34,7 +34,12 @@ def pair(name: str = "a.example") -> tuple[str, str]:
 
 def issue(installation: Installation, **changes: object) -> dict[str, Any]:
     fullchain, private_key = pair()
-    issued = {"names": WANTED["names"], "directory_url": WANTED["directory_url"], "profile": "", "not_after": "29991231235959Z"}
+    issued: dict[str, Any] = {
+        "names": WANTED["names"],
+        "directory_url": WANTED["directory_url"],
+        "profile": "",
+        "not_after": "29991231235959Z",
+    }
     issued |= {"fullchain": fullchain, "private_key": private_key} | changes
     path = installation.root / "acme/issued/certificate.json"
     path.write_text(json.dumps(issued), encoding="utf-8")

@@ -155,8 +155,8 @@ def start(base: str, http_port: int, directory: Path) -> Authority:
     for unused in ("-doh", "-http01", "-https01", "-tlsalpn01"):
         options += [unused, ""]
     docker("run", "--detach", f"--name={NAMES}", f"--network={NETWORK}", *CONFINED, reference, "pebble-challtestsrv", *options)
-    # A fifth of its answers is a refusal that a client must get over.
-    settings = ["--env=PEBBLE_VA_NOSLEEP=1", "--env=PEBBLE_WFE_NONCEREJECT=20", "--env=PEBBLE_AUTHZREUSE=0"]
+    # Now and then it refuses for no reason, which a client must get over.
+    settings = ["--env=PEBBLE_VA_NOSLEEP=1", "--env=PEBBLE_WFE_NONCEREJECT=5", "--env=PEBBLE_AUTHZREUSE=0"]
     ports = [f"--publish={address}:{port}:{port}" for port in (ISSUING, MANAGING)]
     program = ["pebble", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{container_address(NAMES)}:8053"]
     given = [*CONFINED, *settings, *ports, f"--volume={directory}:/etc/pebble:ro"]

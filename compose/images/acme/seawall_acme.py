@@ -24,6 +24,9 @@ AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 LINEAGE = "seawall"
 
 PROBLEM = re.compile(r"^\s*(?:Domain|Identifier):\s*(\S+)\n\s*Type:\s*(\S+)\n\s*Detail:\s*(.+)$", re.MULTILINE)
+# Says nothing about the certificate. certbot itself tries once more, and an authority behind several machines may refuse again.
+STALE_NONCE = "anti-replay nonce"
+ATTEMPTS = 3
 UNEXPECTED = "An unexpected error occurred:"
 CURES = {
     "caa": "A CAA record of the domain forbids this authority: add it there, or remove the record",
@@ -67,9 +70,14 @@ def certbot(wanted: Wanted, *, force: bool) -> None:
     own = CONFIG / "ca_bundle.pem"
     trusted = str(own) if own.is_file() and own.stat().st_size else AUTHORITIES
     environment = os.environ | {"REQUESTS_CA_BUNDLE": trusted}
-    done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise AcmeError(reason(done.stdout + "\n" + done.stderr, wanted.directory_url))
+    for _ in range(ATTEMPTS):
+        done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+        if done.returncode == 0:
+            return
+        output = done.stdout + "\n" + done.stderr
+        if STALE_NONCE not in output:
+            break
+    raise AcmeError(reason(output, wanted.directory_url))
 
 
 def reason(output: str, directory_url: str) -> str:
