@@ -408,27 +408,30 @@ def test_account_and_keys_are_for_their_owners_alone(installed: Served) -> None:
     assert (status.st_mode & 0o777, status.st_uid) == (0o400, 10101)
 
 
-def test_modes_change_without_a_restart_and_what_was_issued_is_used_again(installed: Served) -> None:
-    before = installed.serial()
+def test_modes_change_without_a_restart_and_what_was_issued_is_used_again(installed: Served, tmp_path: Path) -> None:
+    issued = installed.serial()
+    # Which nobody notices until a renewal is due.
     installed.issuer.stop()
-    # With the authority gone, which nobody notices until a renewal is due.
     with installed.undisturbed():
         run = installed.renew("now")
         assert run.code != 0
         assert installed.issuer.directory_url in run.output
-        assert installed.serial() == before
+        assert installed.serial() == issued
+
         installed.deploy("-e", "tls_mode=self_signed")
-        assert installed.serial() != before
-        assert installed.ask("/healthz", (ROOT / "tls/ca.pem").read_text(encoding="ascii")).status == 200
+        own = installed.serial()
+        assert own != issued
+        authority_of_the_host = (ROOT / "tls/ca.pem").read_text(encoding="ascii")
+        assert installed.ask("/healthz", authority_of_the_host).status == 200
         assert installed.ask_plainly(f"{CHALLENGES}/x").status == 308
+        files = {"certificate": tmp_path / "fullchain.pem", "private_key": tmp_path / "privkey.pem"}
+        for path in files.values():
+            path.write_bytes((ROOT / "tls" / path.name).read_bytes())
+
         installed.deploy()
-        assert installed.serial() == before
-        pair = {"certificate": f"{ROOT}/tls-ca/fullchain.pem", "private_key": f"{ROOT}/tls-ca/privkey.pem"}
-        for path, source in zip(pair.values(), ("fullchain.pem", "privkey.pem"), strict=True):
-            Path(path).write_bytes((ROOT / "tls" / source).read_bytes())
-        installed.deploy("-e", json.dumps({"tls_mode": "provided", "tls_provided": pair}))
-        assert installed.serial() == before
-        assert not (ROOT / "tls/current/origin.json").exists()
+        assert installed.serial() == issued
+        brought = {"tls_mode": "provided", "tls_provided": {key: str(path) for key, path in files.items()}}
+        installed.deploy("-e", json.dumps(brought))
+        assert installed.serial() == own
         installed.deploy()
-        assert installed.serial() == before
-        assert (ROOT / "tls/current/origin.json").exists()
+        assert installed.serial() == issued
