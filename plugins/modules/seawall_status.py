@@ -86,6 +86,13 @@ def schedule_line(timer: Mapping[str, str], service: Mapping[str, str], unit: st
     return text
 
 
+def renewal_note(service: Mapping[str, str], unit: str) -> str:
+    """What the certificate's line says besides, where the last renewal by itself has failed."""
+    if service.get("ActiveState") != "failed":
+        return ""
+    return f"; THE LAST RENEWAL FAILED ({service.get('Result', '')}), see journalctl --unit {unit}.service"
+
+
 def release_line(link: str, by_name: dict[str, Any]) -> str:
     """What is in charge, told from what runs and not from the journal."""
     colour = os.readlink(link)
@@ -138,9 +145,11 @@ def main() -> None:
         binding = by_name["edge"]["NetworkSettings"]["Ports"]["8443/tcp"][0]
         bound = ipaddress.ip_address(binding["HostIp"] or "127.0.0.1")
         address = "127.0.0.1" if bound.is_unspecified else str(bound)
-        return certificate_days(
+        line = certificate_days(
             os.path.join(root, "tls", "fullchain.pem"), address, int(binding["HostPort"]), module.params["domain"]
         )
+        unit = f"{project}-acme"
+        return line + (renewal_note(unit_properties(f"{unit}.service"), unit) if systemctl else "")
 
     def disk() -> str:
         usage = shutil.disk_usage(root)

@@ -78,6 +78,11 @@ def provided(certificate: str, key: str, domain: str = "localhost") -> Settings:
     return {"tls_mode": "provided", "tls_provided": files, "seawall_domain": domain}
 
 
+def acme(domain: str = "api.example.com", schedule: Settings | None = None, **keys: object) -> Settings:
+    settings = changed("tls_acme", **{"agree_to_terms": True, **keys}) | changed("tls_acme_schedule", **(schedule or {}))
+    return settings | {"tls_mode": "acme", "seawall_domain": domain}
+
+
 GOOD: dict[str, Settings] = {
     "nothing but a name": {},
     "every default said aloud, and a long name": {
@@ -88,6 +93,13 @@ GOOD: dict[str, Settings] = {
             if not name.startswith("preflight_") and name not in {"edge_listen", *NO_BASELINE}
         },
     },
+    "a certificate from a public authority": acme(email="first.last+acme@example.co.uk", profile="shortlived"),
+    "a certificate from an authority of one's own": acme(
+        "localhost",
+        {"on_calendar": "hourly", "randomized_delay_seconds": 0},
+        directory_url="https://192.0.2.1:14000/dir",
+        ca_bundle=f"{FILES}/good.pem",
+    ),
     "other values": {
         # As -e name=value gives them.
         "api_require_authenticated_principal": "no",
@@ -179,7 +191,7 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "eviction": (changed("cache_limits", eviction="lru"), ["cache_limits.eviction", "'lru'", "allkeys-lru"]),
         "prefix": (changed("edge_limits", ipv6_prefix=63), ["edge_limits.ipv6_prefix", "'63'", "32, 40, 48, 56, 64, 128"]),
         "profile": ({"edge_tls_profile": "old"}, ["edge_tls_profile", "'old'", "intermediate, modern"]),
-        "mode": ({"tls_mode": "acme"}, ["tls_mode", "'acme'", "self_signed, provided"]),
+        "mode": ({"tls_mode": "certbot"}, ["tls_mode", "'certbot'", "self_signed, provided, acme"]),
         "source": ({"images_source": "registry"}, ["images_source", "'registry'", "build, archive"]),
         "opener policy": (
             changed("edge_headers", cross_origin_opener_policy="same_origin"),
@@ -570,6 +582,35 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "expired": (provided("expired.pem", "expired.key"), ["tls_provided.certificate", "is valid from", "Renew it"]),
         "name not covered": (provided("good.pem", "good.key", "a.example"), ["does not cover DNS:a.example", "seawall_domain"]),
     },
+    "one by one: an authority": {
+        "terms not agreed to": (acme(agree_to_terms=False), ["tls_acme.agree_to_terms is false", "set it to true"]),
+        "one name of several": (
+            acme() | {"tls_extra_domains": ["www.example.com", "intranet"]},
+            ["is intranet,", "of the public DNS"],
+        ),
+    },
+    "an authority": {
+        "directory without TLS": (
+            acme(directory_url="http://acme.example.com/dir"),
+            ["tls_acme.directory_url is 'http://acme.example.com/dir'", "https://acme-v02.api.letsencrypt.org/directory"],
+        ),
+        "directory with a line break": (acme(directory_url="https://a.example/dir\n"), ["tls_acme.directory_url", "no https"]),
+        "this machine's name": (acme("localhost"), ["is localhost", "a name of the public DNS"]),
+        "a name of nobody": (acme("api.example.test"), ["is api.example.test", "another tls_mode"]),
+        "no address for mail": (acme(email="admin@localhost"), ["tls_acme.email is 'admin@localhost'", "leave it empty"]),
+        "mail with a line break": (acme(email="admin@example.com\n"), ["tls_acme.email", "admin@example.com, or"]),
+        "profile with a space": (acme(profile="short lived"), ["tls_acme.profile is 'short lived'", "tlsserver"]),
+        "authorities not there": (acme(ca_bundle="/absent.pem"), ["tls_acme.ca_bundle is '/absent.pem'", "absolute path"]),
+        "authorities that are none": (acme(ca_bundle=f"{FILES}/good.key"), ["tls_acme.ca_bundle", "in PEM form"]),
+        "renewed at no time": (
+            acme(schedule={"on_calendar": "now and then"}),
+            ["tls_acme_schedule.on_calendar is 'now and then'", "04,16:00:00"],
+        ),
+        "renewed too late": (
+            acme(schedule={"randomized_delay_seconds": 43201}),
+            ["tls_acme_schedule.randomized_delay_seconds is 43201", "0 to 43200"],
+        ),
+    },
     "one by one, baseline": {
         "no port": (baseline("host_baseline_firewall", ssh_port=0), ["host_baseline_firewall", "from 1 to 65535"]),
         "no port of UDP": (
@@ -674,6 +715,9 @@ def touched(settings: Settings) -> Parts:
 
 
 def collide(one: Parts, other: Parts) -> bool:
+    """What both want alike, such as the mode that makes a setting count, is no reason to part them."""
+    alike = {part for part in one.keys() & other.keys() if one[part] == other[part]}
+    one, other = ({part: value for part, value in settings.items() if part not in alike} for settings in (one, other))
     whole = {name for name, key in [*one, *other] if not key}
     return bool(one.keys() & other.keys() or {name for name, _ in one} & {name for name, _ in other} & whole)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from seawall_status import parse_properties, schedule_line
+from seawall_status import parse_properties, renewal_note, schedule_line
 
 RUNS = {"LoadState": "loaded", "ActiveState": "active", "NextElapseUSecRealtime": "Wed 2026-11-25 03:24:11 UTC"}
 GONE = {"LoadState": "not-found", "ActiveState": "inactive", "NextElapseUSecRealtime": ""}
@@ -30,3 +30,8 @@ def test_the_schedule_and_a_failure_are_told(timer: dict[str, str], service: dic
     line = schedule_line(timer, service, "shop-backup")
     assert [word for word in words if word not in line] == []
     assert ("FAILED" in line) == (service["ActiveState"] == "failed")
+
+
+def test_only_a_failed_renewal_is_told() -> None:
+    assert renewal_note(WENT_WELL, "shop-acme") == ""
+    assert "RENEWAL FAILED (exit-code), see journalctl --unit shop-acme.service" in renewal_note(FAILED, "shop-acme")
