@@ -26,7 +26,7 @@ function tell(text) {
 }
 
 function missingView(root) {
-  root.append(stamp("missing-view"));
+  root.replaceChildren(stamp("missing-view"));
   return "Not found";
 }
 

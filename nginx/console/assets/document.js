@@ -4,6 +4,7 @@ import { onceEach, onSubmit } from "./forms.js";
 import { follow } from "./live.js";
 import { fill, setTime, stamp } from "./templates.js";
 
+const SPOKEN = 200;
 const STATES = { connecting: "Connecting…", live: "Live", reconnecting: "Reconnecting…", ended: "Not live any more" };
 
 export async function documentView(root, { report, tell, signal }, id) {
@@ -94,7 +95,7 @@ export async function documentView(root, { report, tell, signal }, id) {
     onEntry(message) {
       const { position } = message.entry;
       if (position > last + 1) return pull().catch(report);
-      if (position === last + 1 && !appending) tell(`Entry ${position}: ${message.entry.content}`);
+      if (position === last + 1 && !appending) tell(`Entry ${position}: ${message.entry.content.slice(0, SPOKEN)}`);
       keepingTheEnd(() => add(message.entry, true));
       setVersion(message.version);
     },

@@ -90,7 +90,9 @@ export async function follow(id, { signal, last, pull, onEntry, onState }) {
       const onReady = () => { failures = 0; onState("live"); };
       ending = await listen(addressOf(id, last()), token, { signal, onEntry, onReady });
       if (signal.aborted) return;
-      onState("reconnecting");
+      expired = ending.code === UNAUTHORIZED || ending.reason === "unauthorized";
+      // A token's end is nothing to tell people of.
+      if (!expired) onState("reconnecting");
       // Why the edge refuses a socket is not told to pages; a request is, and it refreshes the token where that was it.
       if (!ending.ready) await pull();
     } catch (error) {
@@ -102,7 +104,6 @@ export async function follow(id, { signal, last, pull, onEntry, onState }) {
       }
     }
     if (ending.reason === "forbidden") return onState("ended");
-    expired = ending.code === UNAUTHORIZED || ending.reason === "unauthorized";
     const scattered = ending.code === SERVICE_RESTART || ending.code === TRY_AGAIN_LATER;
     await pause(pauseAfter(failures) + (scattered ? Math.random() * SCATTER_MS : 0), signal);
     failures += 1;
