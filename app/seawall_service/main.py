@@ -8,6 +8,8 @@ from opentelemetry.trace import Tracer
 from starlette.middleware import Middleware
 
 from seawall_service import health
+from seawall_service.activity.router import router as activity_router
+from seawall_service.activity.service import Container
 from seawall_service.auth.router import build_auth_router
 from seawall_service.command_context import AuditPolicy
 from seawall_service.db.revision import expected_revision
@@ -31,11 +33,12 @@ from seawall_service.realtime.router import router as live_router
 from seawall_service.security.jwt import build_access_tokens
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
+from seawall_service.startup_report import STARTED_AT
 from seawall_service.telemetry import NoopTelemetry, Telemetry, build_telemetry
 from seawall_service.tracing import Exports, TracedAPI
 from seawall_service.users.router import router as users_router
 
-API_ROUTERS = (documents_router, live_router, users_router)
+API_ROUTERS = (activity_router, documents_router, live_router, users_router)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +100,7 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
     app.state.require_authenticated_principal = settings.require_authenticated_principal
     app.state.telemetry = telemetry
     app.state.exports = exports
+    app.state.container = Container(settings.release or None, settings.colour or None, STARTED_AT, prometheus)
     register_exception_handlers(app)
     for router in (health.router, *program.routers):
         app.include_router(router)

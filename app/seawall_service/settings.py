@@ -124,8 +124,14 @@ class Settings(FeatureSettings, EnvironmentSettings):
         alias="SEAWALL_BIND",
         description="host:port or unix:/path/of.sock",
     )
-    release: str = Field("", alias="SEAWALL_RELEASE", description="the image reference, logged at the start")
-    colour: str = Field("", alias="SEAWALL_COLOUR", description="blue or green, logged at the start and told to the database")
+    release: str = Field(
+        "", alias="SEAWALL_RELEASE", description="the image reference, logged at the start and shown by /api/v1/activity"
+    )
+    colour: str = Field(
+        "",
+        alias="SEAWALL_COLOUR",
+        description="blue or green, logged at the start, told to the database and shown by /api/v1/activity",
+    )
     web_concurrency: PositiveInt = Field(
         default_factory=default_worker_count,
         alias="WEB_CONCURRENCY",

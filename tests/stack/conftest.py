@@ -11,6 +11,8 @@ from pathlib import Path
 
 import neighbour
 import pytest
+from browser import Browser, Window
+from console import sign_in
 from installation import (
     PROJECT,
     ROOT,
@@ -143,3 +145,36 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
 def checkout(tmp_path: Path) -> Path:
     """A copy of this repository that the test may change."""
     return copy_checkout(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="module")
+def browser(stack: Stack) -> Iterator[Browser]:  # noqa: ARG001
+    with Browser() as started:
+        yield started
+    assert docker("ps", "--all", "--quiet", "--filter", f"name={started.name}") == ""
+
+
+@pytest.fixture
+def window(browser: Browser) -> Iterator[Window]:
+    """One whose console must stay silent; a test that breaks something takes away what it expects."""
+    opened = browser.window()
+    yield opened
+    assert opened.problems == []
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, stack: Stack) -> Iterator[Window]:
+    """A session that several tests use, as sign-ins are limited."""
+    opened = browser.window()
+    sign_in(opened, stack.user, stack.password)
+    opened.wait("!document.getElementById('account').hidden")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def user(signed_in: Window) -> Iterator[Window]:
+    signed_in.problems.clear()
+    yield signed_in
+    assert signed_in.problems == []

@@ -193,7 +193,7 @@ def copy_checkout(target: Path) -> Path:
     shutil.copytree(
         REPOSITORY,
         target,
-        ignore=shutil.ignore_patterns(".venv", ".git", ".seawall", "__pycache__", ".*_cache", ".cache"),
+        ignore=shutil.ignore_patterns(".venv", ".git", ".seawall", "__pycache__", ".*_cache", ".cache", ".screenshots"),
         symlinks=True,
     )
     (target / ".venv").symlink_to(REPOSITORY / ".venv")
