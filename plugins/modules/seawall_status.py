@@ -75,8 +75,10 @@ def parse_properties(output: str) -> dict[str, str]:
 
 def schedule_line(timer: Mapping[str, str], service: Mapping[str, str], unit: str) -> str:
     """When the next backup runs by itself, and whether the last one that did has failed."""
-    if timer.get("ActiveState") == "active":
-        text = timer.get("NextElapseUSecRealtime") or "is running now"
+    if timer.get("ActiveState") == "active" and service.get("ActiveState") == "activating":
+        text = "is running now"
+    elif timer.get("ActiveState") == "active":
+        text = timer.get("NextElapseUSecRealtime") or "none: backup_schedule.on_calendar does not come again"
     elif timer.get("LoadState") == "loaded":
         text = f"none: {unit}.timer does not run; start it with ./seawall deploy"
     else:
