@@ -76,15 +76,12 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
     telemetry = build_telemetry(settings, program.service_name, prometheus)
     exports = Exports(settings, program.service_name)
     peers = TrustedPeers(settings.forwarded_allow_ips, unix_socket=settings.binds_unix_socket)
-    policies = program.policies(settings)
-    clients = Clients(settings.rate_limit_key_strategy, program.identify)
-    limits = [Middleware(RateLimitMiddleware, policies=policies, clients=clients)] if settings.rate_limit_enabled else []
     app = Application(
         title=program.title,
         description=DESCRIPTION,
         telemetry=exports.native,
         lifespan=build_lifespan(settings, extensions, exports, telemetry),
-        middleware=middleware_of(settings, limits, telemetry, exports.tracer, peers),
+        middleware=middleware_of(settings, program, telemetry, exports.tracer, peers),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the address that this process sees, which is http and not the edge's.
@@ -107,14 +104,16 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
     if prometheus is not None:
         app.include_router(build_metrics_router(prometheus))
     # Sockets find them here; requests pass the middleware.
-    app.state.rate_limit_policies = policies
+    app.state.rate_limit_policies = program.policies(settings)
     return app
 
 
 def middleware_of(
-    settings: Settings, limits: list[Middleware], telemetry: Telemetry, tracer: Tracer | None, peers: TrustedPeers
+    settings: Settings, program: Program, telemetry: Telemetry, tracer: Tracer | None, peers: TrustedPeers
 ) -> list[Middleware]:
     """All of them, outermost first: the order in which a request meets them."""
+    policies = program.policies(settings)
+    clients = Clients(settings.rate_limit_key_strategy, program.identify)
     return [
         # The request id, before anything may log; one access line, after everything.
         Middleware(ContextMiddleware, trusted_peers=peers, tracer=tracer),
@@ -127,7 +126,7 @@ def middleware_of(
         # Outside the deadline: a body that is too large is refused by its size alone.
         Middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes),
         # Before any work is done for the request.
-        *limits,
+        *([Middleware(RateLimitMiddleware, policies=policies, clients=clients)] if settings.rate_limit_enabled else []),
         # Innermost: the time of the handler, of its dependencies, and of the body's arrival.
         Middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout),
     ]
