@@ -98,6 +98,7 @@ def test_service_listens_on_no_tcp_port(name: str) -> None:
         assert [address for address in listening if not address.startswith("0B00007F:")] == []
 
 
+@pytest.mark.requirement("EDGE-04")
 def test_only_the_edge_publishes_ports() -> None:
     published = {
         # Asked for, and not only in force: a network without a way out keeps a wrong one back for as long as it is that.
