@@ -151,6 +151,17 @@ def test_what_it_cannot_do_it_says(arguments: list[str], capsys: pytest.CaptureF
     assert "usage: seawall-certificate" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "content", ['{"project": "shop"}', '{"project": "shop", "domain": "a.example", "edge_uid": 0, "more": 1}']
+)
+def test_with_an_installation_of_another_state_it_says_so(
+    installation: Installation, content: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (installation.root / "acme/config/installation.json").write_text(content, encoding="utf-8")
+    assert main([str(installation.root), "check"]) == 1
+    assert "./seawall deploy" in capsys.readouterr().err
+
+
 def test_without_an_installation_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "check"]) == 1
     assert capsys.readouterr().err.startswith("seawall-certificate: ")

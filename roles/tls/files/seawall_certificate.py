@@ -250,6 +250,9 @@ def main(arguments: list[str]) -> int:
     try:
         installation = Installation(root=root, **json.loads((root / "acme/config/installation.json").read_text(encoding="utf-8")))
         result = run(installation, arguments[1], force="--force" in arguments)
+    except (KeyError, TypeError) as error:
+        print(f"seawall-certificate: {root}/acme is not as ./seawall deploy leaves it ({error}): run that first", file=sys.stderr)
+        return 1
     except (CertificateError, OSError, ValueError) as error:
         print(f"seawall-certificate: {error}", file=sys.stderr)
         return 1
