@@ -76,6 +76,7 @@ class Place:
 # (server, location) as the running nginx has them: a new one needs a line here, or one below.
 PLACES = {
     ("public", "= /__err"): Place("/__err", Kind.NOTHING, body_limit=UNLIMITED),
+    ("public", "= /__page"): Place("/__page", Kind.NOTHING, body_limit=UNLIMITED),
     ("public", "= /internal/verify"): Place("/internal/verify", Kind.NOTHING, body_limit=UNLIMITED),
     ("public", "^~ /internal"): Place("/internal/x", Kind.NOTHING),
     ("public", "= /metrics"): Place("/metrics", Kind.NOTHING),
@@ -86,6 +87,7 @@ PLACES = {
     ("public", "^~ /api/auth/"): Place(
         "/api/auth/login", Kind.OPEN, body_limit=16384, nothing_at="/api/auth/none", service="auth", limit="auth"
     ),
+    ("public", "= /openapi.json"): Place("/openapi.json", Kind.PRIVATE, service="api", limit="api"),
     ("public", "^~ /api/"): Place("/api/v1/documents", Kind.PRIVATE, nothing_at="/api/v1/none", service="api", limit="api"),
     ("public", r"~ ^/api/v1/documents/[^/]+/live\z"): Place(
         f"/api/v1/documents/{DOCUMENT}/live",
@@ -97,18 +99,21 @@ PLACES = {
     ("public", "^~ /assets/"): Place("/assets/ASSET", Kind.ASSET, nothing_at="/assets/none.css"),
     ("public", "/"): Place("/index.html", Kind.PAGE, nothing_at="/none.txt"),
     ("redirect", "= /__err"): Place("/__err", Kind.NOTHING, Way.PLAIN, UNLIMITED),
+    ("redirect", "= /__page"): Place("/__page", Kind.NOTHING, Way.PLAIN, UNLIMITED),
     ("redirect", "/"): Place("/some/where", Kind.REDIRECT, Way.PLAIN),
     ("refused", "= /__err"): Place("/__err", Kind.NOTHING, Way.TLS, UNLIMITED, name=OTHER),
+    ("refused", "= /__page"): Place("/__page", Kind.NOTHING, Way.TLS, UNLIMITED, name=OTHER),
     ("refused", "/"): Place("/some/where", Kind.STRANGER, Way.TLS, name=OTHER),
 }
 # Behind a socket that only the host's root and the edge can enter.
 NOT_OUTSIDE = {
     ("status", match)
-    for match in ("= /__err", "= /healthz", "= /config", "= /stub_status", "= /upstream/api", "= /upstream/auth")
+    for match in ("= /__err", "= /__page", "= /healthz", "= /config", "= /stub_status", "= /upstream/api", "= /upstream/auth")
 }
 
 PROXIED = {Kind.OPEN, Kind.PRIVATE}
 SERVED = {Kind.ASSET, Kind.PAGE}
+ERRORS = {"/__err", "/__page"}
 # The others refuse or redirect whatever the path is.
 LOOK_AT_THE_PATH = PROXIED | SERVED
 ALL = set(Kind)
@@ -192,7 +197,7 @@ def rows() -> Iterator[tuple[Place, Condition, int, int]]:
             if condition.status == 413 and place.body_limit == UNLIMITED:
                 continue
             # The address of the errors is nowhere, whatever the name.
-            if condition.way is not None and (place.path == "/__err" or place.way is Way.PLAIN or place.name == OTHER):
+            if condition.way is not None and (place.path in ERRORS or place.way is Way.PLAIN or place.name == OTHER):
                 continue
             yield place, condition, 1, condition.status
             over_2 = condition.status if condition.over_2 == AS_OVER_1 else condition.over_2
