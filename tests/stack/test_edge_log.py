@@ -21,6 +21,7 @@ FIELDS = {
     *("timestamp", "level", "event", "request_id", "client", "peer", "method", "host", "path", "protocol", "status"),
     *(
         "bytes_in",
+        "connections",
         "bytes_out",
         "seconds",
         "principal",
