@@ -98,19 +98,24 @@ class TelemetrySettings(BaseSettings):
 
 class WebSocketSettings(BaseSettings):
     ws_limits_enabled: bool = Field(default=False, alias="WS_LIMITS_ENABLED", description="true applies the limits below")
-    ws_max_sockets_per_user: PositiveInt = Field(3, alias="WS_MAX_SOCKETS_PER_USER", description="open sockets of one user")
+    ws_max_sockets_per_user: PositiveInt = Field(
+        3, alias="WS_MAX_SOCKETS_PER_USER", le=1_000_000, description="open sockets of one user"
+    )
     ws_max_sockets_per_room: PositiveInt = Field(
         100,
         alias="WS_MAX_SOCKETS_PER_ROOM",
+        le=1_000_000,
         validation_alias=AliasChoices("WS_MAX_SOCKETS_PER_ROOM", "WS_MAX_SOCKETS_PER_DRAFT"),
         description="open sockets on one document (also read from WS_MAX_SOCKETS_PER_DRAFT)",
     )
-    ws_max_sockets_global: PositiveInt = Field(1000, alias="WS_MAX_SOCKETS_GLOBAL", description="open sockets altogether")
+    ws_max_sockets_global: PositiveInt = Field(
+        1000, alias="WS_MAX_SOCKETS_GLOBAL", le=1_000_000, description="open sockets altogether"
+    )
     ws_max_message_bytes: PositiveInt = Field(
         4096, alias="WS_MAX_MESSAGE_BYTES", le=65_535, description="size of a message from a client, in bytes; at most 65535"
     )
     ws_send_queue: PositiveInt = Field(
-        64, alias="WS_SEND_QUEUE", description="messages that wait for one slow socket before it is closed"
+        64, alias="WS_SEND_QUEUE", le=10_000, description="messages that wait for one slow socket before it is closed"
     )
     ws_allowed_origins: Origins = Field(
         ("*",), alias="WS_ALLOWED_ORIGINS", description="comma list of the origins whose pages may open sockets; * is everybody"
@@ -134,7 +139,9 @@ class IssuerSettings(BaseSettings):
     oidc_jwks_url: str = Field(
         "", alias="OIDC_JWKS_URL", description="where its public keys are; unset asks its discovery document"
     )
-    oidc_cache_seconds: PositiveFloat = Field(300, alias="OIDC_CACHE_SECONDS", description="how long they are kept, in seconds")
+    oidc_cache_seconds: PositiveFloat = Field(
+        300, alias="OIDC_CACHE_SECONDS", le=86_400, description="how long they are kept, in seconds"
+    )
 
 
 class ProductSettings(BaseSettings):

@@ -8,6 +8,8 @@ from opentelemetry.trace import Tracer
 from starlette.middleware import Middleware
 
 from seawall_service import health
+from seawall_service.activity.router import router as activity_router
+from seawall_service.activity.service import Container
 from seawall_service.auth.router import build_auth_router
 from seawall_service.command_context import AuditPolicy
 from seawall_service.db.revision import expected_revision
@@ -31,11 +33,12 @@ from seawall_service.realtime.router import router as live_router
 from seawall_service.security.jwt import build_access_tokens
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
+from seawall_service.startup_report import STARTED_AT
 from seawall_service.telemetry import NoopTelemetry, Telemetry, build_telemetry
 from seawall_service.tracing import Exports, TracedAPI
 from seawall_service.users.router import router as users_router
 
-API_ROUTERS = (documents_router, live_router, users_router)
+API_ROUTERS = (activity_router, documents_router, live_router, users_router)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,15 +76,12 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
     telemetry = build_telemetry(settings, program.service_name, prometheus)
     exports = Exports(settings, program.service_name)
     peers = TrustedPeers(settings.forwarded_allow_ips, unix_socket=settings.binds_unix_socket)
-    policies = program.policies(settings)
-    clients = Clients(settings.rate_limit_key_strategy, program.identify)
-    limits = [Middleware(RateLimitMiddleware, policies=policies, clients=clients)] if settings.rate_limit_enabled else []
     app = Application(
         title=program.title,
         description=DESCRIPTION,
         telemetry=exports.native,
         lifespan=build_lifespan(settings, extensions, exports, telemetry),
-        middleware=middleware_of(settings, limits, telemetry, exports.tracer, peers),
+        middleware=middleware_of(settings, program, telemetry, exports.tracer, peers),
         docs_url=None,
         redoc_url=None,
         # A redirect would name the address that this process sees, which is http and not the edge's.
@@ -97,20 +97,23 @@ def assemble(settings: Settings, program: Program, extensions: Extensions) -> Fa
     app.state.require_authenticated_principal = settings.require_authenticated_principal
     app.state.telemetry = telemetry
     app.state.exports = exports
+    app.state.container = Container(settings.release or None, settings.colour or None, STARTED_AT, prometheus)
     register_exception_handlers(app)
     for router in (health.router, *program.routers):
         app.include_router(router)
     if prometheus is not None:
         app.include_router(build_metrics_router(prometheus))
     # Sockets find them here; requests pass the middleware.
-    app.state.rate_limit_policies = policies
+    app.state.rate_limit_policies = program.policies(settings)
     return app
 
 
 def middleware_of(
-    settings: Settings, limits: list[Middleware], telemetry: Telemetry, tracer: Tracer | None, peers: TrustedPeers
+    settings: Settings, program: Program, telemetry: Telemetry, tracer: Tracer | None, peers: TrustedPeers
 ) -> list[Middleware]:
     """All of them, outermost first: the order in which a request meets them."""
+    policies = program.policies(settings)
+    clients = Clients(settings.rate_limit_key_strategy, program.identify)
     return [
         # The request id, before anything may log; one access line, after everything.
         Middleware(ContextMiddleware, trusted_peers=peers, tracer=tracer),
@@ -123,7 +126,7 @@ def middleware_of(
         # Outside the deadline: a body that is too large is refused by its size alone.
         Middleware(BodySizeLimitMiddleware, limit=settings.max_request_body_size_bytes),
         # Before any work is done for the request.
-        *limits,
+        *([Middleware(RateLimitMiddleware, policies=policies, clients=clients)] if settings.rate_limit_enabled else []),
         # Innermost: the time of the handler, of its dependencies, and of the body's arrival.
         Middleware(RequestTimeoutMiddleware, seconds=settings.request_timeout),
     ]

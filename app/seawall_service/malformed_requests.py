@@ -9,34 +9,69 @@ import structlog
 from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Response
+from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from seawall_service.error_handlers import error_response
 from seawall_service.errors import id_of_status
+from seawall_service.middleware.context import VALID_REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
+# Above what the edge lets through (4 times 8 KiB), for whoever runs the image without one.
+MAX_HEAD_BYTES = 65_536
 
-def refusal(status: int, reason: str) -> JSONResponse:
-    """The answer, logged under the request id that it carries."""
-    with structlog.contextvars.bound_contextvars(request_id=(request_id := str(uuid4()))):
+
+def refusal(status: int, reason: str, given: str) -> JSONResponse:
+    """The answer, logged under the request id that it carries: the given one, as far as the request could be read."""
+    request_id = given if VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
         code = id_of_status(status)
         log.info("request.denied", code=code, reason=reason)
         return error_response(status, code, reason, headers={"X-Request-ID": request_id})
 
 
 class EnvelopeHttpProtocol(HttpToolsProtocol):
+    """Bounds a request's head, which its server reads as far as memory goes."""
+
+    in_head = True
+    head_bytes = 0
+
+    def on_message_begin(self) -> None:
+        self.in_head, self.head_bytes = True, 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self.in_head = False
+        super().on_headers_complete()
+
+    def data_received(self, data: bytes) -> None:
+        was_in_head = self.in_head
+        super().data_received(data)
+        # Only what is head from its first byte to its last: a body may begin in the same piece.
+        if was_in_head and self.in_head and not self.transport.is_closing():
+            self.head_bytes += len(data)
+            if self.head_bytes > MAX_HEAD_BYTES:
+                self.send_400_response("The request's headers are too large")
+
     def send_400_response(self, msg: str) -> None:
-        response = refusal(HTTPStatus.BAD_REQUEST, msg)
+        given = dict(self.headers or ()).get(b"x-request-id", b"")
+        response = refusal(HTTPStatus.BAD_REQUEST, msg, given.decode("latin-1"))
         head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
         self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n" + head + b"\r\n" + bytes(response.body))
         self.transport.close()
 
 
 class EnvelopeHandshake(ServerProtocol):
+    request_id = ""
+
+    def accept(self, request: Request) -> Response:
+        given = request.headers.get_all("X-Request-ID")
+        self.request_id = given[0] if len(given) == 1 else ""
+        return super().accept(request)
+
     def reject(self, status: int, text: str) -> Response:
-        answer = refusal(int(status), text.strip())
+        answer = refusal(int(status), text.strip(), self.request_id)
         response = super().reject(status, bytes(answer.body).decode())
         # Of websockets' headers one that is set again is there twice.
         del response.headers["Content-Type"]

@@ -1,10 +1,10 @@
 """Prometheus: one registry per application, summed over the workers when they share a directory."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, Metric, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 
 METRICS_PATH = "/metrics"
@@ -44,12 +44,18 @@ class PrometheusTelemetry:
 
     def close(self) -> None: ...
 
-    def render(self) -> bytes:
+    def _summed(self) -> CollectorRegistry:
         if MULTIPROCESS_VARIABLE not in os.environ:
-            return generate_latest(self.registry)
+            return self.registry
         combined = CollectorRegistry(support_collectors_without_names=True)
         MultiProcessCollector(combined)
-        return generate_latest(combined)
+        return combined
+
+    def collect(self) -> Iterable[Metric]:
+        return self._summed().collect()
+
+    def render(self) -> bytes:
+        return generate_latest(self._summed())
 
 
 def described(name: str) -> str:

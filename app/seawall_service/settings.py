@@ -75,9 +75,9 @@ class Settings(FeatureSettings, EnvironmentSettings):
         min_length=1,
         description="the only role the service may run as in production",
     )
-    db_pool_size: PositiveInt = Field(5, alias="DB_POOL_SIZE", description="connections each worker keeps open")
+    db_pool_size: PositiveInt = Field(5, alias="DB_POOL_SIZE", le=1_000, description="connections each worker keeps open")
     db_max_overflow: NonNegativeInt = Field(
-        10, alias="DB_MAX_OVERFLOW", description="connections each worker may open above DB_POOL_SIZE"
+        10, alias="DB_MAX_OVERFLOW", le=1_000, description="connections each worker may open above DB_POOL_SIZE"
     )
     redis_url: RedisUrl = Field("", alias="REDIS_URL", description="redis://user@host:6379/0; empty means no cache")
     redis_password: SecretFile = Field(
@@ -92,7 +92,7 @@ class Settings(FeatureSettings, EnvironmentSettings):
         description="comma list of the proxies that are believed; a unix socket's peer always is",
     )
     max_request_body_size_bytes: PositiveInt = Field(
-        1_048_576, alias="MAX_REQUEST_BODY_SIZE_BYTES", description="larger request bodies get 413"
+        1_048_576, alias="MAX_REQUEST_BODY_SIZE_BYTES", le=1_073_741_824, description="larger request bodies get 413"
     )
     metrics_enabled: bool = Field(default=False, alias="METRICS_ENABLED", description="true serves GET /metrics")
     prometheus_multiproc_dir: Path | None = Field(
@@ -111,21 +111,30 @@ class Settings(FeatureSettings, EnvironmentSettings):
         description="the file that holds the key of the access tokens (auth gateway only)",
     )
     access_token_ttl_seconds: PositiveInt = Field(
-        900, alias="ACCESS_TOKEN_TTL_SECONDS", description="how long an access token is valid"
+        900,
+        alias="ACCESS_TOKEN_TTL_SECONDS",
+        le=43_200,
+        description="how long an access token is valid, in seconds; at most 43200",
     )
     refresh_token_ttl_seconds: PositiveInt = Field(
-        1_209_600, alias="REFRESH_TOKEN_TTL_SECONDS", description="how long an unused refresh token is valid"
+        1_209_600, alias="REFRESH_TOKEN_TTL_SECONDS", le=31_536_000, description="how long an unused refresh token is valid"
     )
     password_hash_concurrency: PositiveInt = Field(
-        2, alias="PASSWORD_HASH_CONCURRENCY", description="passwords each worker checks at once (19 MiB each)"
+        2, alias="PASSWORD_HASH_CONCURRENCY", le=64, description="passwords each worker checks at once (19 MiB each)"
     )
     bind: Bind = Field(
         "0.0.0.0:8000",
         alias="SEAWALL_BIND",
         description="host:port or unix:/path/of.sock",
     )
-    release: str = Field("", alias="SEAWALL_RELEASE", description="the image reference, logged at the start")
-    colour: str = Field("", alias="SEAWALL_COLOUR", description="blue or green, logged at the start and told to the database")
+    release: str = Field(
+        "", alias="SEAWALL_RELEASE", description="the image reference, logged at the start and shown by /api/v1/activity"
+    )
+    colour: str = Field(
+        "",
+        alias="SEAWALL_COLOUR",
+        description="blue or green, logged at the start, told to the database and shown by /api/v1/activity",
+    )
     web_concurrency: PositiveInt = Field(
         default_factory=default_worker_count,
         alias="WEB_CONCURRENCY",
@@ -134,16 +143,19 @@ class Settings(FeatureSettings, EnvironmentSettings):
     gunicorn_timeout: PositiveInt = Field(
         60,
         alias="GUNICORN_TIMEOUT",
+        le=3_600,
         description="seconds after which a worker that stopped reacting is replaced",
     )
     gunicorn_graceful_timeout: PositiveInt = Field(
         30,
         alias="GUNICORN_GRACEFUL_TIMEOUT",
+        le=3_600,
         description="seconds between SIGTERM and the end of every worker",
     )
     gunicorn_keepalive: PositiveInt = Field(
         5,
         alias="GUNICORN_KEEPALIVE",
+        le=3_600,
         description="seconds an idle connection stays open; the edge's must be shorter",
     )
     gunicorn_log_level: LogLevel = Field(
@@ -152,6 +164,8 @@ class Settings(FeatureSettings, EnvironmentSettings):
     request_timeout_seconds: PositiveFloat | None = Field(
         None,
         alias="REQUEST_TIMEOUT_SECONDS",
+        ge=0.1,
+        le=3_600,
         description="an answer that starts later is 504; unset means GUNICORN_TIMEOUT",
     )
 

@@ -23,6 +23,9 @@ EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: a supervisor can tell a refusal fr
 HTTP_URL = re.compile(r"https?://[A-Za-z0-9_.:\[\]-]+(/[^\s?#]*)?")
 MAX_REQUESTS_PER_SECOND = 1_000
 MAX_DEGRADED_SECONDS = 300
+MIN_PASSWORD = 16
+# Two of /1 are everybody, and nobody has proxies in a whole /7.
+WIDEST_PROXY_NETWORK = 8
 
 Component = Literal["api", "auth", "command"]
 
@@ -109,6 +112,20 @@ def urls_hold_no_password(settings: Settings, _: Component) -> Iterator[Refusal]
         yield from password_in("REDIS_URL", urlsplit(settings.redis_url).password)
 
 
+def passwords_are_real(settings: Settings, component: Component) -> Iterator[Refusal]:
+    if not settings.is_production or component == "command":
+        return
+    secrets = [("DATABASE_PASSWORD_FILE", settings.database_password)]
+    if settings.redis_url:
+        secrets.append(("REDIS_PASSWORD_FILE", settings.redis_password))
+    for variable, secret in secrets:
+        cure = "Put a random one into a file, such as that of: openssl rand -hex 24"
+        if secret is None:
+            yield Refusal(variable, "is not set, so anybody who reaches the server could be this service", cure)
+        elif len(secret.get_secret_value()) < MIN_PASSWORD:
+            yield Refusal(variable, f"holds fewer than {MIN_PASSWORD} characters, which can be guessed", cure)
+
+
 def password_in(variable: str, password: object) -> Iterator[Refusal]:
     if password:
         cure = variable.replace("_URL", "_PASSWORD_FILE")
@@ -139,7 +156,7 @@ def proxies_are_named(settings: Settings, component: Component) -> Iterator[Refu
     if not settings.is_production or component == "command" or settings.binds_unix_socket:
         return
     for entry in settings.forwarded_allow_ips:
-        if entry == "*" or ip_network(entry, strict=False).prefixlen == 0:
+        if entry == "*" or ip_network(entry, strict=False).prefixlen < WIDEST_PROXY_NETWORK:
             yield Refusal(
                 "FORWARDED_ALLOW_IPS",
                 f"believes everybody ({entry}), so whoever reaches the port could act as any user",
@@ -231,6 +248,7 @@ CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     authentication_is_required,
     database_role_is_the_application,
     urls_hold_no_password,
+    passwords_are_real,
     cors_is_explicit,
     socket_origins_are_explicit,
     proxies_are_named,

@@ -4,6 +4,7 @@ Written by gunicorn's master, so once for all workers.
 """
 
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import structlog
 
@@ -12,6 +13,9 @@ from seawall_service.startup_gate import Component
 from seawall_service.tracing import has_destination
 
 log = structlog.get_logger(__name__)
+
+# Read by the master before it forks, so that all workers of a container agree on it.
+STARTED_AT = datetime.now(UTC)
 
 # Optional: each may be off for a reason, which is why they warn and do not refuse.
 FEATURES: dict[str, Callable[[Settings], bool]] = {

@@ -114,3 +114,37 @@ def test_what_is_no_http_is_told_so(server: RunningServer, data: bytes) -> None:
     answer = say(server, data)
     assert answer.startswith(b"HTTP/1.1 400 ")
     judge(answer, "GET")
+
+
+@pytest.mark.requirement("ERR-01", "LOG-01")
+@pytest.mark.parametrize("bad", [b"X-Odd: a\x01b", b"no header"])
+@pytest.mark.parametrize(("named", "kept"), [(b"told-by-the-edge", True), (b"not one of ours", False)])
+def test_what_is_no_http_has_the_id_that_it_came_with(server: RunningServer, bad: bytes, named: bytes, *, kept: bool) -> None:
+    answer = say(server, b"GET /healthz HTTP/1.1\r\nX-Request-ID: %b\r\nHost: localhost\r\n%b\r\n\r\n" % (named, bad))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    judge(answer, "GET")
+    assert (named in answer) == kept
+
+
+@pytest.mark.requirement("ERR-01", "SEC-07")
+@pytest.mark.parametrize("piece", [b"a" * 1000, b"X-More: more\r\n" * 80], ids=["one header", "many headers"])
+def test_headers_without_end_are_cut_off(server: RunningServer, piece: bytes) -> None:
+    answer = say(server, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-First: " + b"a\r\nX-Long: " + piece * 4000)
+    # Whoever is still sending may be cut off before the answer is read.
+    if answer:
+        assert answer.startswith(b"HTTP/1.1 400 ")
+        judge(answer, "GET")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT_SECONDS)
+        client.connect(str(server.socket))
+        sent = 0
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            while sent < 8_000_000:
+                sent += client.send(piece)
+        assert sent < 8_000_000
+
+
+def test_large_headers_and_a_body_in_one_piece_are_let_through(server: RunningServer) -> None:
+    head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: " + b"a" * 30_000
+    answer = say(server, head + b"\r\nContent-Length: 200000\r\n\r\n" + b"b" * 200_000)
+    assert answer.startswith(b"HTTP/1.1 405 ")

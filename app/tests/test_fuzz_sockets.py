@@ -97,3 +97,10 @@ def test_an_unfit_upgrade_is_refused_with_the_envelope(
         judge(answer, "GET")
         assert "error" in json.loads(answer.partition(b"\r\n\r\n")[2])
     assert errors_of(server) == []
+
+
+@pytest.mark.requirement("ERR-01", "LOG-01")
+def test_an_unfit_upgrade_has_the_id_that_it_came_with(server: RunningServer, document: str) -> None:
+    answer = say(server, upgrade(document, **{"Sec-WebSocket-Version": "777", "X-Request-ID": "told-by-the-edge"}), 5)
+    judge(answer, "GET")
+    assert answer.count(b"told-by-the-edge") == 2

@@ -44,6 +44,23 @@ def test_the_second_answer_is_the_first_one(api: TestClient, headers: dict[str, 
     assert count(api, entries, headers) == 1
 
 
+@pytest.mark.requirement("DB-05")
+def test_another_releases_answer_is_repeated_as_far_as_this_one_knows_it(
+    api: TestClient, headers: dict[str, str], entries: str, database: psycopg.Connection
+) -> None:
+    keyed = headers | {"Idempotency-Key": "one"}
+    first = api.post(entries, json={"content": "a"}, headers=keyed)
+    stored = "UPDATE state_idempotency SET response = {} WHERE principal_id = %s"
+    who = (headers["X-Principal-Id"],)
+    database.execute(stored.format("response || '{\"newer\": 1}'").encode(), who)
+    again = api.post(entries, json={"content": "a"}, headers=keyed)
+    assert (again.status_code, again.json()) == (201, first.json())
+    database.execute(stored.format("response - 'position'").encode(), who)
+    unknown = api.post(entries, json={"content": "a"}, headers=keyed)
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (409, "conflict")
+    assert count(api, entries, headers) == 1
+
+
 def test_creating_a_document_too(api: TestClient, headers: dict[str, str]) -> None:
     keyed = headers | {"Idempotency-Key": "create"}
     ids = {api.post("/api/v1/documents", json={"title": "t"}, headers=keyed).json()["id"] for _ in range(2)}

@@ -9,12 +9,14 @@ import pydantic
 import pytest
 from starlette.testclient import TestClient
 
+from seawall_service.activity import schemas as activity_schemas
 from seawall_service.auth import schemas as auth_schemas
 from seawall_service.documents import schemas as documents_schemas
 from seawall_service.schemas import BaseResponse, StrictRequest
 from seawall_service.users import schemas as users_schemas
 
 PACKAGE = Path(__file__).parent.parent / "seawall_service"
+SCHEMAS = (activity_schemas, auth_schemas, documents_schemas, users_schemas)
 SERVICES = sorted(PACKAGE.glob("*/service.py"))
 
 
@@ -48,7 +50,7 @@ def test_routers_define_no_schemas() -> None:
 
 @pytest.mark.requirement("CODE-01")
 def test_every_response_model_is_a_base_response(api: TestClient, auth: TestClient) -> None:
-    names = [value for module in (auth_schemas, documents_schemas, users_schemas) for value in vars(module).values()]
+    names = [value for module in SCHEMAS for value in vars(module).values()]
     models = [value for value in names if isinstance(value, type) and issubclass(value, pydantic.BaseModel)]
     assert models
     assert [model for model in models if not issubclass(model, BaseResponse | StrictRequest)] == []

@@ -129,6 +129,15 @@ def test_who_comes_back_gets_what_was_missed(servers: Servers, headers: dict[str
         assert positions(live.entries(1)) == [6]
 
 
+def test_who_knows_more_than_there_is_gets_what_comes(servers: Servers, headers: dict[str, str]) -> None:
+    """Such as after a backup was brought back."""
+    document = new_document(servers[0], headers)
+    append(servers[0], document, headers)
+    with watching(servers[0], document, headers, after=7) as live:
+        append(servers[1], document, headers)
+        assert positions(live.entries(1)) == [2]
+
+
 def test_an_entry_without_a_known_cause(servers: Servers, headers: dict[str, str], database: psycopg.Connection) -> None:
     """Such as the release before this one wrote them."""
     document = new_document(servers[0], headers)

@@ -60,7 +60,20 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
         ({"CORS_ORIGINS": ""}, ["CORS_ORIGINS"]),
         ({"CORS_ORIGINS": "*"}, ["CORS_ORIGINS"]),
         ({"CORS_ORIGINS": "https://example.org/path"}, ["CORS_ORIGINS"]),
+        ({"DATABASE_PASSWORD_FILE": ""}, ["DATABASE_PASSWORD_FILE"]),
+        ({"REDIS_PASSWORD_FILE": ""}, ["REDIS_PASSWORD_FILE"]),
+        ({"REDIS_PASSWORD_FILE": "", "REDIS_URL": ""}, []),
         ({"DB_POOL_SIZE": "0"}, ["DB_POOL_SIZE"]),
+        ({"DB_POOL_SIZE": "1001"}, ["DB_POOL_SIZE"]),
+        ({"REQUEST_TIMEOUT_SECONDS": "inf"}, ["REQUEST_TIMEOUT_SECONDS"]),
+        ({"REQUEST_TIMEOUT_SECONDS": "0.001"}, ["REQUEST_TIMEOUT_SECONDS"]),
+        ({"GUNICORN_TIMEOUT": "99999999"}, ["GUNICORN_TIMEOUT"]),
+        ({"ACCESS_TOKEN_TTL_SECONDS": "43201"}, ["ACCESS_TOKEN_TTL_SECONDS"]),
+        ({"PASSWORD_HASH_CONCURRENCY": "65"}, ["PASSWORD_HASH_CONCURRENCY"]),
+        ({"WS_MAX_SOCKETS_GLOBAL": "10000000000"}, ["WS_MAX_SOCKETS_GLOBAL"]),
+        ({"WS_SEND_QUEUE": "10001"}, ["WS_SEND_QUEUE"]),
+        ({"MAX_REQUEST_BODY_SIZE_BYTES": "999999999999999"}, ["MAX_REQUEST_BODY_SIZE_BYTES"]),
+        ({"FORWARDED_ALLOW_IPS": "0.0.0.0/1,128.0.0.0/1"}, ["FORWARDED_ALLOW_IPS", "FORWARDED_ALLOW_IPS"]),
         ({"DB_MAX_OVERFLOW": "-1"}, ["DB_MAX_OVERFLOW"]),
         ({"DB_MAX_OVERFLOW": "0"}, []),
         ({"MAX_REQUEST_BODY_SIZE_BYTES": "1MiB"}, ["MAX_REQUEST_BODY_SIZE_BYTES"]),
@@ -122,6 +135,15 @@ def test_production_table_of_the_gateway(
     monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], variables: list[str]
 ) -> None:
     assert refused(monkeypatch, "auth", PRODUCTION | environment) == variables
+
+
+@pytest.mark.requirement("SEC-11")
+@pytest.mark.parametrize("variable", ["DATABASE_PASSWORD_FILE", "REDIS_PASSWORD_FILE"])
+def test_weak_passwords(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str) -> None:
+    file = tmp_path / "password"
+    file.write_text("changeme", encoding="utf-8")
+    assert refused(monkeypatch, "api", {variable: str(file)}) == []
+    assert refused(monkeypatch, "api", PRODUCTION | {variable: str(file)}) == [variable]
 
 
 @pytest.mark.requirement("SEC-11")

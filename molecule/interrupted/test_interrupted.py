@@ -107,6 +107,11 @@ def test_a_teardown_keeps_data_or_leaves_nothing(deployed: Host) -> None:
     assert deployed.playbook("teardown", "-e", "confirm=something-else").code != 0
     assert deployed.unit("stack.service", "ActiveState", "UnitFileState") == {"ActiveState": "active", "UnitFileState": "enabled"}
 
+    # A backup that has failed is no trace that may stay.
+    deployed.must(f"chown 0:0 {ROOT}/backups")
+    deployed.root(f"systemctl start {PROJECT}-backup.service")
+    assert f"{PROJECT}-backup.service" in deployed.root("systemctl --failed --no-legend")
+    deployed.must(f"chown 10103:10103 {ROOT}/backups")
     kept = deployed.playbook("teardown", "-e", f"confirm={PROJECT}")
     assert kept.code == 0, kept.output[-3000:]
     left = traces(deployed)

@@ -13,15 +13,33 @@ import gzip
 import hashlib
 import re
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 COMPRESSIBLE = {".html", ".js", ".css", ".svg"}
-MARKED_TAG = re.compile(r'(<(script|link|img)\b[^>]*?)(src|href)="/assets/([^"]+)"')
+MARKED_TAG = re.compile(r'(?P<before><(?P<tag>script|link|img)\b[^>]*?)(?P<attribute>src|href)="/assets/(?P<name>[^"]+)"')
 IMPORT = re.compile(r'"\./([\w.-]+)"')
 
 
 class ConsoleError(Exception):
     """The console's files do not fit together."""
+
+
+@dataclass(frozen=True)
+class Asset:
+    """A file as it is served; `imports` are the original names of all that it needs, in the order in which it needs them."""
+
+    name: str
+    content: bytes
+    imports: tuple[str, ...]
+
+    @property
+    def reference(self) -> str:
+        return f'"/assets/{self.name}"'
+
+    @property
+    def integrity(self) -> str:
+        return f'integrity="sha384-{base64.b64encode(hashlib.sha384(self.content).digest()).decode()}"'
 
 
 def hashed_name(name: str, content: bytes) -> str:
@@ -30,40 +48,42 @@ def hashed_name(name: str, content: bytes) -> str:
     return f"{stem}.{hashlib.sha256(content).hexdigest()[:12]}{dot}{suffix}"
 
 
-def integrity(content: bytes) -> str:
-    return "sha384-" + base64.b64encode(hashlib.sha384(content).digest()).decode()
+def imported_by(name: str, content: bytes) -> list[str]:
+    return IMPORT.findall(content.decode()) if name.endswith(".js") else []
 
 
-def hash_assets(sources: dict[str, bytes]) -> dict[str, tuple[str, bytes]]:
-    """Original name -> (hashed name, content). An asset is named after the assets that it refers to."""
-    done: dict[str, tuple[str, bytes]] = {}
+def hash_assets(sources: dict[str, bytes]) -> dict[str, Asset]:
+    """By original name. An asset is named after the assets that it refers to."""
+    done: dict[str, Asset] = {}
     waiting = dict(sources)
     while waiting:
-        ready = [
-            name
-            for name, content in waiting.items()
-            if not name.endswith(".js") or all(other in done for other in IMPORT.findall(content.decode()))
-        ]
+        ready = [name for name, content in waiting.items() if all(other in done for other in imported_by(name, content))]
         if not ready:
             raise ConsoleError(f"these assets import each other or something missing: {', '.join(sorted(waiting))}")
         for name in ready:
             content = waiting.pop(name)
-            if name.endswith(".js"):
-                content = IMPORT.sub(lambda match: f'"./{done[match[1]][0]}"', content.decode()).encode()
-            done[name] = (hashed_name(name, content), content)
+            needed: dict[str, None] = {}
+            for other in imported_by(name, content):
+                needed |= dict.fromkeys([*done[other].imports, other])
+            if needed:
+                content = IMPORT.sub(lambda match: f'"./{done[match[1]].name}"', content.decode()).encode()
+            done[name] = Asset(hashed_name(name, content), content, tuple(needed))
     return done
 
 
-def rewrite_page(page: str, assets: dict[str, tuple[str, bytes]]) -> str:
-    """Point a page to the hashed names, each with its integrity."""
+def rewrite_page(page: str, assets: dict[str, Asset]) -> str:
+    """Point a page to the hashed names, each with its integrity; an import has no place for one, so it is preloaded with it."""
 
     def replace(match: re.Match[str]) -> str:
-        before, tag, attribute, name = match.groups()
+        name = match["name"]
         if name not in assets:
             raise ConsoleError(f"a page refers to /assets/{name}, which does not exist")
-        new_name, content = assets[name]
-        mark = "" if tag == "img" else f' integrity="{integrity(content)}"'
-        return f'{before}{attribute}="/assets/{new_name}"{mark}'
+        asset = assets[name]
+        mark = "" if match["tag"] == "img" else f" {asset.integrity}"
+        preloads = [
+            f'<link rel="modulepreload" href={assets[other].reference} {assets[other].integrity}>\n  ' for other in asset.imports
+        ]
+        return f"{''.join(preloads)}{match['before']}{match['attribute']}={asset.reference}{mark}"
 
     return MARKED_TAG.sub(replace, page)
 
@@ -78,8 +98,8 @@ def write(path: Path, content: bytes) -> None:
 def main(source: Path, target: Path) -> None:
     assets = hash_assets({path.name: path.read_bytes() for path in sorted((source / "assets").iterdir())})
     (target / "assets").mkdir(parents=True)
-    for name, content in assets.values():
-        write(target / "assets" / name, content)
+    for asset in assets.values():
+        write(target / "assets" / asset.name, asset.content)
     for path in sorted(source.glob("*.html")):
         write(target / path.name, rewrite_page(path.read_text(encoding="utf-8"), assets).encode())
 

@@ -75,8 +75,10 @@ def parse_properties(output: str) -> dict[str, str]:
 
 def schedule_line(timer: Mapping[str, str], service: Mapping[str, str], unit: str) -> str:
     """When the next backup runs by itself, and whether the last one that did has failed."""
-    if timer.get("ActiveState") == "active":
-        text = timer.get("NextElapseUSecRealtime") or "is running now"
+    if timer.get("ActiveState") == "active" and service.get("ActiveState") == "activating":
+        text = "is running now"
+    elif timer.get("ActiveState") == "active":
+        text = timer.get("NextElapseUSecRealtime") or "none: backup_schedule.on_calendar does not come again"
     elif timer.get("LoadState") == "loaded":
         text = f"none: {unit}.timer does not run; start it with ./seawall deploy"
     else:
@@ -84,6 +86,13 @@ def schedule_line(timer: Mapping[str, str], service: Mapping[str, str], unit: st
     if service.get("ActiveState") == "failed":
         text += f"; THE LAST ONE FAILED ({service.get('Result', '')}), see journalctl --unit {unit}.service"
     return text
+
+
+def renewal_note(service: Mapping[str, str], unit: str) -> str:
+    """What the certificate's line says besides, where the last renewal by itself has failed."""
+    if service.get("ActiveState") != "failed":
+        return ""
+    return f"; THE LAST RENEWAL FAILED ({service.get('Result', '')}), see journalctl --unit {unit}.service"
 
 
 def release_line(link: str, by_name: dict[str, Any]) -> str:
@@ -138,9 +147,11 @@ def main() -> None:
         binding = by_name["edge"]["NetworkSettings"]["Ports"]["8443/tcp"][0]
         bound = ipaddress.ip_address(binding["HostIp"] or "127.0.0.1")
         address = "127.0.0.1" if bound.is_unspecified else str(bound)
-        return certificate_days(
+        line = certificate_days(
             os.path.join(root, "tls", "fullchain.pem"), address, int(binding["HostPort"]), module.params["domain"]
         )
+        unit = f"{project}-acme"
+        return line + (renewal_note(unit_properties(f"{unit}.service"), unit) if systemctl else "")
 
     def disk() -> str:
         usage = shutil.disk_usage(root)
@@ -153,6 +164,12 @@ def main() -> None:
             raise OSError(errors.strip() or f"systemctl show {unit} failed")
         return parse_properties(str(output))
 
+    def maintenance() -> str:
+        flag = os.path.join(root, "upstream", "maintenance")
+        if not os.path.exists(flag):
+            return "off"
+        return f"ON for {age(time.time() - os.path.getmtime(flag))}: clients get 503, until ./seawall maintenance off"
+
     def next_backup() -> str:
         if not systemctl:
             return "none by itself, for PID 1 is not systemd: put ./seawall backup in cron where you deploy from"
@@ -163,6 +180,7 @@ def main() -> None:
     screen = ["services", *map(service_line, lasting)]
     screen += [
         tell("release", lambda: release_line(link, by_name)),
+        tell("maintenance", maintenance),
         tell("schema", schema),
         tell("certificate", certificate),
         tell("last backup", lambda: newest_backup(os.path.join(root, "backups"))),

@@ -78,6 +78,11 @@ def provided(certificate: str, key: str, domain: str = "localhost") -> Settings:
     return {"tls_mode": "provided", "tls_provided": files, "seawall_domain": domain}
 
 
+def acme(domain: str = "api.example.com", schedule: Settings | None = None, **keys: object) -> Settings:
+    settings = changed("tls_acme", **{"agree_to_terms": True, **keys}) | changed("tls_acme_schedule", **(schedule or {}))
+    return settings | {"tls_mode": "acme", "seawall_domain": domain}
+
+
 GOOD: dict[str, Settings] = {
     "nothing but a name": {},
     "every default said aloud, and a long name": {
@@ -88,6 +93,13 @@ GOOD: dict[str, Settings] = {
             if not name.startswith("preflight_") and name not in {"edge_listen", *NO_BASELINE}
         },
     },
+    "a certificate from a public authority": acme(email="first.last+acme@example.co.uk", profile="shortlived"),
+    "a certificate from an authority of one's own": acme(
+        "localhost",
+        {"on_calendar": "hourly", "randomized_delay_seconds": 0},
+        directory_url="https://192.0.2.1:14000/dir",
+        ca_bundle=f"{FILES}/good.pem",
+    ),
     "other values": {
         # As -e name=value gives them.
         "api_require_authenticated_principal": "no",
@@ -178,7 +190,8 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         ),
         "eviction": (changed("cache_limits", eviction="lru"), ["cache_limits.eviction", "'lru'", "allkeys-lru"]),
         "prefix": (changed("edge_limits", ipv6_prefix=63), ["edge_limits.ipv6_prefix", "'63'", "32, 40, 48, 56, 64, 128"]),
-        "mode": ({"tls_mode": "acme"}, ["tls_mode", "'acme'", "self_signed, provided"]),
+        "profile": ({"edge_tls_profile": "old"}, ["edge_tls_profile", "'old'", "intermediate, modern"]),
+        "mode": ({"tls_mode": "certbot"}, ["tls_mode", "'certbot'", "self_signed, provided, acme"]),
         "source": ({"images_source": "registry"}, ["images_source", "'registry'", "build, archive"]),
         "opener policy": (
             changed("edge_headers", cross_origin_opener_policy="same_origin"),
@@ -408,7 +421,7 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "no rate": (changed("edge_limits", auth_per_minute=0), ["edge_limits", "at least 1"]),
         "no time": (changed("edge_timeouts", shutdown_seconds=-1), ["edge_timeouts", "at least 1"]),
         "too few connections": (
-            changed("edge_limits", worker_connections=63),
+            changed("edge_limits", worker_connections=63) | changed("api_websockets", limits_enabled=False),
             ["edge_limits.worker_connections (63)", "64 or more"],
         ),
         "negative age": (changed("edge_hsts", max_age_seconds=-1), ["edge_hsts.max_age_seconds (-1)", "0 or more"]),
@@ -466,6 +479,26 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             changed("edge_trusted_proxies", networks=["10.0.0.0/8; a"]),
             ["edge_trusted_proxies.networks", "10.0.0.0/8; a"],
         ),
+        "allowed by a word": ({"edge_allowed_networks": ["office"]}, ["edge_allowed_networks", "office", "198.51.100.0/24"]),
+        "everybody is allowed": ({"edge_allowed_networks": ["0.0.0.0/0"]}, ["edge_allowed_networks", "leave the list empty"]),
+        "nobody is limited": (
+            changed("edge_limit_rules", exempt_networks=["::/0"]),
+            ["edge_limit_rules.exempt_networks", "::/0", "198.51.100.0/24"],
+        ),
+        "everybody during maintenance": (
+            changed("edge_maintenance", allowed_networks=["0.0.0.0/0"]),
+            ["edge_maintenance.allowed_networks", "0.0.0.0/0"],
+        ),
+        "maintenance without an end": (
+            changed("edge_maintenance", retry_after_seconds=0),
+            ["edge_maintenance.retry_after_seconds (0)", "1 to 86400"],
+        ),
+        "all of it public": ({"edge_public_paths": ["/api/"]}, ["edge_public_paths is /api/", "below /api/"]),
+        "all of a version public": ({"edge_public_paths": ["/api/v1/"]}, ["edge_public_paths is /api/v1/", "whole API"]),
+        "public path outside": ({"edge_public_paths": ["/internal/verify"]}, ["edge_public_paths is /internal/verify"]),
+        "public path with a directive": ({"edge_public_paths": ["/api/a/; return 200"]}, ["edge_public_paths"]),
+        "public path that leads up": ({"edge_public_paths": ["/api/a/../v1/"]}, ["edge_public_paths"]),
+        "public twice": ({"edge_public_paths": ["/api/a", "/api/a"]}, ["edge_public_paths", "once"]),
         "header with a directive": (
             changed("edge_trusted_proxies", header="X-Real-IP; a"),
             ["edge_trusted_proxies.header", "X-Forwarded-For"],
@@ -548,6 +581,35 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "key of another": (provided("good.pem", "other.key"), ["tls_provided.private_key", "is not the key of", "Name the key"]),
         "expired": (provided("expired.pem", "expired.key"), ["tls_provided.certificate", "is valid from", "Renew it"]),
         "name not covered": (provided("good.pem", "good.key", "a.example"), ["does not cover DNS:a.example", "seawall_domain"]),
+    },
+    "one by one: an authority": {
+        "terms not agreed to": (acme(agree_to_terms=False), ["tls_acme.agree_to_terms is false", "set it to true"]),
+        "one name of several": (
+            acme() | {"tls_extra_domains": ["www.example.com", "intranet"]},
+            ["is intranet,", "of the public DNS"],
+        ),
+    },
+    "an authority": {
+        "directory without TLS": (
+            acme(directory_url="http://acme.example.com/dir"),
+            ["tls_acme.directory_url is 'http://acme.example.com/dir'", "https://acme-v02.api.letsencrypt.org/directory"],
+        ),
+        "directory with a line break": (acme(directory_url="https://a.example/dir\n"), ["tls_acme.directory_url", "no https"]),
+        "this machine's name": (acme("localhost"), ["is localhost", "a name of the public DNS"]),
+        "a name of nobody": (acme("api.example.test"), ["is api.example.test", "another tls_mode"]),
+        "no address for mail": (acme(email="admin@localhost"), ["tls_acme.email is 'admin@localhost'", "leave it empty"]),
+        "mail with a line break": (acme(email="admin@example.com\n"), ["tls_acme.email", "admin@example.com, or"]),
+        "profile with a space": (acme(profile="short lived"), ["tls_acme.profile is 'short lived'", "tlsserver"]),
+        "authorities not there": (acme(ca_bundle="/absent.pem"), ["tls_acme.ca_bundle is '/absent.pem'", "absolute path"]),
+        "authorities that are none": (acme(ca_bundle=f"{FILES}/good.key"), ["tls_acme.ca_bundle", "in PEM form"]),
+        "renewed at no time": (
+            acme(schedule={"on_calendar": "now and then"}),
+            ["tls_acme_schedule.on_calendar is 'now and then'", "04,16:00:00"],
+        ),
+        "renewed too late": (
+            acme(schedule={"randomized_delay_seconds": 43201}),
+            ["tls_acme_schedule.randomized_delay_seconds is 43201", "0 to 43200"],
+        ),
     },
     "one by one, baseline": {
         "no port": (baseline("host_baseline_firewall", ssh_port=0), ["host_baseline_firewall", "from 1 to 65535"]),
@@ -653,6 +715,9 @@ def touched(settings: Settings) -> Parts:
 
 
 def collide(one: Parts, other: Parts) -> bool:
+    """What both want alike, such as the mode that makes a setting count, is no reason to part them."""
+    alike = {part for part in one.keys() & other.keys() if one[part] == other[part]}
+    one, other = ({part: value for part, value in settings.items() if part not in alike} for settings in (one, other))
     whole = {name for name, key in [*one, *other] if not key}
     return bool(one.keys() & other.keys() or {name for name, _ in one} & {name for name, _ in other} & whole)
 

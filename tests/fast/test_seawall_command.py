@@ -23,8 +23,8 @@ def test_without_a_word_it_lists_every_playbook_with_its_first_line() -> None:
     assert done.returncode == 0
     for playbook in (ROOT / "playbooks").glob("*.yml"):
         described = playbook.read_text(encoding="utf-8").splitlines()[0].removeprefix("# ")
-        assert f"{playbook.stem:<10} {described}" in done.stdout
-    assert "init       Write the inventory of a remote host" in done.stdout
+        assert f"{playbook.stem:<11} {described}" in done.stdout
+    assert "init        Write the inventory of a remote host" in done.stdout
 
 
 @pytest.mark.parametrize("verb", ["dance", "../deploy", "deploy.yml", "", "Deploy"])
@@ -32,6 +32,14 @@ def test_what_is_no_verb_is_refused(verb: str) -> None:
     done = seawall(ROOT, verb)
     assert done.returncode != 0
     assert "is no verb" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--check"], ["On"], ["on off"], ["-i", "on"]])
+def test_maintenance_is_on_or_off(words: list[str]) -> None:
+    done = seawall(ROOT, "maintenance", *words)
+    assert done.returncode != 0
+    assert "type: ./seawall maintenance on" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

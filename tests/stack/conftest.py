@@ -11,6 +11,8 @@ from pathlib import Path
 
 import neighbour
 import pytest
+from browser import Browser, Window
+from console import sign_in
 from installation import (
     PROJECT,
     ROOT,
@@ -70,9 +72,17 @@ def first_deploy() -> Stack:
     return Stack(run, words["user:"], words["password:"])
 
 
+# Some parts of the tests need nobody beside them, and so not the minutes that it takes to deploy him.
+ALONE = os.environ.get("SEAWALL_TEST_ALONE") == "yes"
+
+
 @pytest.fixture(scope="session")
-def neighbour_before() -> Iterator[neighbour.State]:
+def neighbour_before() -> Iterator[neighbour.State | None]:
     """A deployed stack beside the tests, as it was before they began."""
+    if ALONE:
+        neighbour.playbook("start_engine")
+        yield None
+        return
     try:
         deployed = neighbour.deploy()
         # Whoever waits may use the engine from here on: nobody stops it any more.
@@ -84,22 +94,23 @@ def neighbour_before() -> Iterator[neighbour.State]:
 
 
 @pytest.fixture(scope="session")
-def stack(neighbour_before: neighbour.State) -> Iterator[Stack]:
+def stack(neighbour_before: neighbour.State | None) -> Iterator[Stack]:
     """Deploy once; on the way out, however that is taken, remove containers, volumes, networks and files."""
     remove_installation()
     try:
         deployed = first_deploy()
         kept = named_images()
-        neighbour.build_an_image(kept)
+        if neighbour_before:
+            neighbour.build_an_image(kept)
         yield deployed
     finally:
         remove_installation()
-        changed = neighbour.describe(neighbour_before)
+        changed = neighbour.describe(neighbour_before) if neighbour_before else ""
     assert changed == "", f"the tests touched the stack deployed beside them: {changed}"
     made = of_changed_checkouts - kept
     if made & images():
         docker("image", "rm", *sorted(made & images()))
-    assert neighbour.IMAGE in images(), "the tests removed an image that they have not built"
+    assert ALONE or neighbour.IMAGE in images(), "the tests removed an image that they have not built"
     assert containers() == {}
     assert not ROOT.exists()
     assert docker("volume", "ls", "--quiet", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""
@@ -134,3 +145,36 @@ def pytest_runtest_makereport(call: pytest.CallInfo[None]) -> Generator[None, py
 def checkout(tmp_path: Path) -> Path:
     """A copy of this repository that the test may change."""
     return copy_checkout(tmp_path / "checkout")
+
+
+@pytest.fixture(scope="module")
+def browser(stack: Stack) -> Iterator[Browser]:  # noqa: ARG001
+    with Browser() as started:
+        yield started
+    assert docker("ps", "--all", "--quiet", "--filter", f"name={started.name}") == ""
+
+
+@pytest.fixture
+def window(browser: Browser) -> Iterator[Window]:
+    """One whose console must stay silent; a test that breaks something takes away what it expects."""
+    opened = browser.window()
+    yield opened
+    assert opened.problems == []
+    opened.close()
+
+
+@pytest.fixture(scope="module")
+def signed_in(browser: Browser, stack: Stack) -> Iterator[Window]:
+    """A session that several tests use, as sign-ins are limited."""
+    opened = browser.window()
+    sign_in(opened, stack.user, stack.password)
+    opened.wait("!document.getElementById('account').hidden")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def user(signed_in: Window) -> Iterator[Window]:
+    signed_in.problems.clear()
+    yield signed_in
+    assert signed_in.problems == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
+import itertools
 import json
 import os
 import re
@@ -107,9 +108,10 @@ of_changed_checkouts: set[str] = set()
 def seawall(*arguments: str, checkout: Path = REPOSITORY, settings: Path | None = SETTINGS) -> Run:
     """Run ./seawall in a checkout against the test installation, without a terminal."""
     extra = ["-e", f"@{settings}"] if settings else []
+    words = list(itertools.takewhile(lambda argument: not argument.startswith("-"), arguments))
     environment = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     done = subprocess.run(
-        ["./seawall", *arguments[:1], *extra, *arguments[1:]],
+        ["./seawall", *words, *extra, *arguments[len(words) :]],
         cwd=checkout,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -191,7 +193,7 @@ def copy_checkout(target: Path) -> Path:
     shutil.copytree(
         REPOSITORY,
         target,
-        ignore=shutil.ignore_patterns(".venv", ".git", ".seawall", "__pycache__", ".*_cache", ".cache"),
+        ignore=shutil.ignore_patterns(".venv", ".git", ".seawall", "__pycache__", ".*_cache", ".cache", ".screenshots"),
         symlinks=True,
     )
     (target / ".venv").symlink_to(REPOSITORY / ".venv")

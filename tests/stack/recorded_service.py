@@ -45,7 +45,8 @@ def handler(seen: list[dict[str, list[str]]], status: int, headers: dict[str, st
             self.rfile.read(int(self.headers.get("content-length", 0)))
             body = b"" if status == 204 else json.dumps({"recorded": len(seen)}).encode()
             self.send_response(status)
-            for name, value in headers.items():
+            # Else the edge would keep connections to it when another service is in charge.
+            for name, value in {**headers, "Connection": "close"}.items():
                 self.send_header(name, value)
             if body:
                 self.send_header("Content-Type", "application/json")

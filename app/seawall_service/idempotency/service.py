@@ -7,11 +7,11 @@ from uuid import UUID
 
 import structlog
 from psycopg.types.json import Jsonb
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from seawall_service.db.pool import Connection
 from seawall_service.db.purge import purge_expired
-from seawall_service.errors import IdempotencyKeyReusedError
+from seawall_service.errors import ConflictError, IdempotencyKeyReusedError
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +39,7 @@ async def run_once[Result: BaseModel](
     stored = await reserve(connection, keyed)
     if stored is not None:
         log.info("idempotency.cache_hit", command_name=keyed.command_name)
-        return model.model_validate_json(stored)
+        return replay(model, stored)
     result = await command()
     await connection.execute(
         "UPDATE state_idempotency SET response = %s WHERE principal_id = %s AND key = %s",
@@ -47,6 +47,14 @@ async def run_once[Result: BaseModel](
     )
     await purge_expired(connection, "state_idempotency")
     return result
+
+
+def replay[Result: BaseModel](model: type[Result], stored: str) -> Result:
+    """Another release may have stored more, or less, than this one answers."""
+    try:
+        return model.model_validate_json(stored, extra="ignore")
+    except ValidationError:
+        raise ConflictError("This was done already, by a release whose answer cannot be repeated: read what it made") from None
 
 
 async def reserve(connection: Connection, keyed: Keyed) -> str | None:

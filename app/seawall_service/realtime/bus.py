@@ -7,6 +7,8 @@ row are one, and nobody who reads this channel learns what was written.
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine
+from contextvars import Context
+from functools import partial
 from uuid import UUID, uuid4
 
 import structlog
@@ -15,7 +17,6 @@ from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
 
-from seawall_service.realtime.lasting_task import create_lasting_task
 from seawall_service.realtime.schemas import Notice
 from seawall_service.realtime.valkey import PREFIX
 
@@ -26,6 +27,23 @@ BATCH_SECONDS = 0.02
 RETRY_SECONDS = 0.5
 IDLE_SECONDS = 10.0
 PONG_SECONDS = 5.0
+
+
+def create_lasting_task(work: Callable[[], Coroutine[None, None, None]]) -> asyncio.Task[None]:
+    """Work that outlives the request which began it, and what nobody foresaw.
+
+    Without the request's context: hours later its id would stand in a log line, and its span grow without end.
+    """
+
+    async def keep_working() -> None:
+        while True:
+            try:
+                return await work()
+            except Exception:
+                log.exception("live.task_failed")
+                await asyncio.sleep(RETRY_SECONDS)
+
+    return asyncio.create_task(keep_working(), context=Context())
 
 
 class SubscriptionLost(RedisError):
@@ -51,7 +69,7 @@ class Bus:
 
     def _start(self, name: str, work: Callable[[Redis], Coroutine[None, None, None]]) -> None:
         if self._client is not None and name not in self._tasks:
-            self._tasks[name] = create_lasting_task(work(self._client))
+            self._tasks[name] = create_lasting_task(partial(work, self._client))
 
     def subscribe(self) -> None:
         """From the first socket on; a worker without sockets has no need to know."""
@@ -76,6 +94,9 @@ class Bus:
             batch, self._outbox = self._outbox, {}
             try:
                 await client.publish(CHANNEL, Notice(sender=self._sender, grown=batch).model_dump_json())
+                if "subscribe" not in self._tasks:
+                    # Else the subscription tells when it is back.
+                    self._warned = False
             except (RedisError, OSError) as error:
                 # Not kept: whoever missed it asks the database.
                 self._warn(error)

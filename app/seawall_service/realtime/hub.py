@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
+from functools import partial
 from uuid import UUID
 
 import psycopg
@@ -15,9 +16,8 @@ import structlog
 
 from seawall_service.db.pool import Connection, Database
 from seawall_service.errors import ServiceUnavailableError
-from seawall_service.realtime.bus import Bus
+from seawall_service.realtime.bus import Bus, create_lasting_task
 from seawall_service.realtime.committed import Head, Written, heads_of_members, read_entries, require_member
-from seawall_service.realtime.lasting_task import create_lasting_task
 from seawall_service.realtime.limits import SocketCounts, SocketLimits
 from seawall_service.realtime.socket import EXPIRED, NO_MEMBER, Socket
 from seawall_service.realtime.valkey import build_client
@@ -77,7 +77,7 @@ class Hub:
         room.sockets.add(socket)
         self._bus.subscribe()
         if self._looking is None:
-            self._looking = create_lasting_task(self._keep_looking())
+            self._looking = create_lasting_task(self._keep_looking)
 
     def remove(self, socket: Socket) -> None:
         room = self.rooms.get(socket.document_id)
@@ -93,7 +93,7 @@ class Hub:
         if room is not None and position > room.position:
             room.grown = True
             if room.reading is None or room.reading.done():
-                room.reading = create_lasting_task(self._read(room))
+                room.reading = create_lasting_task(partial(self._read, room))
 
     async def head_for(self, document_id: UUID, user_id: UUID) -> Head:
         """NotFoundError for whoever is no member; the database's own errors while it is away."""

@@ -14,7 +14,7 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from seawall_service.realtime.lasting_task import create_lasting_task
+from seawall_service.realtime.bus import create_lasting_task
 from seawall_service.realtime.valkey import PREFIX
 
 log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ class SocketCounts:
             if refused is None:
                 self.local.update(names)
         if self._client and self._keeper is None:
-            self._keeper = create_lasting_task(self._keep_lease())
+            self._keeper = create_lasting_task(self._keep_lease)
         return refused
 
     def leave(self, user_id: UUID, document_id: UUID) -> None:

@@ -56,7 +56,8 @@ async def live(
         return
     with handling(WatchDocument(document_id, after), principal_id, document_id=document_id):
         head = await hub.head_for(document_id, principal_id)
-    position = head.position if after is None else after
+    # Not beyond the end, as after a restore: what comes next would be taken for known.
+    position = head.position if after is None else min(after, head.position)
     socket = Socket(websocket, principal_id, document_id, position, hub.queue_size)
     refused = await hub.counts.enter(principal_id, document_id)
     if refused is not None:

@@ -1,6 +1,7 @@
 """One open socket: what waits for it, how it catches up, and how it ends."""
 
 import asyncio
+import sys
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -102,7 +103,7 @@ class Socket:
             self.end(TOO_SLOW)
             return
         self._queue.append(text)
-        self._queue_bytes += len(text)
+        self._queue_bytes += sys.getsizeof(text)
         self._wake.set()
 
     async def send(self, text: str) -> None:
@@ -119,7 +120,7 @@ class Socket:
             while True:
                 while self._queue:
                     text = self._queue.popleft()
-                    self._queue_bytes -= len(text)
+                    self._queue_bytes -= sys.getsizeof(text)
                     await self.send(text)
                 if self._behind:
                     await self._catch_up(read_page)

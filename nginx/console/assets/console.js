@@ -1,10 +1,16 @@
 // Addresses, the frame around the views, and the one place where a failure is shown.
 import { call, signedIn, signOut } from "./api.js";
-import { documentView, failedView, listView, missingView, signInView } from "./views.js";
+import { documentView } from "./document.js";
+import { listView } from "./list.js";
+import { forgetActivity, serviceView } from "./service.js";
+import { signInView } from "./sign_in.js";
+import { stamp } from "./templates.js";
 
 const element = (id) => document.getElementById(id);
 let shown = 0;
 let shownPath = null;
+// Aborted when a view is left, so that what it has going on ends with it.
+let view = new AbortController();
 
 async function report(error) {
   // The session ended while a view was open: sign in again, at the same address.
@@ -19,8 +25,19 @@ function tell(text) {
   element("news").textContent = text;
 }
 
+function missingView(root) {
+  root.replaceChildren(stamp("missing-view"));
+  return "Not found";
+}
+
+function failedView(root, { done }) {
+  root.replaceChildren(stamp("failed-view"));
+  root.querySelector("[data-again]").addEventListener("click", done);
+}
+
 function route(path) {
   if (path === "/") return listView;
+  if (path === "/service") return serviceView;
   const match = /^\/documents\/([^/]+)$/.exec(path);
   if (match) return (root, tools) => documentView(root, tools, decodeURIComponent(match[1]));
   return missingView;
@@ -30,7 +47,19 @@ async function showAccount() {
   if (!element("account").hidden) return;
   const me = await call("GET", "/api/v1/users/me");
   element("account-name").textContent = me.username;
-  element("account").hidden = false;
+  showSections(true);
+}
+
+function showSections(visible) {
+  element("account").hidden = element("sections").hidden = !visible;
+}
+
+function markSection() {
+  for (const link of element("sections").querySelectorAll("a")) {
+    const here = link.pathname === "/" ? !location.pathname.startsWith("/service") : link.pathname === location.pathname;
+    if (here) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+  }
 }
 
 async function go(path) {
@@ -41,8 +70,10 @@ async function go(path) {
 async function show() {
   const turn = ++shown;
   shownPath = location.pathname;
+  view.abort();
+  view = new AbortController();
   const root = document.createElement("div");
-  const tools = { go, report, tell, done: show };
+  const tools = { go, report, tell, done: show, signal: view.signal };
   let title = "Sign in";
   let failure = null;
   try {
@@ -63,11 +94,14 @@ async function show() {
   if (turn !== shown) return;
   element("failure").hidden = true;
   element("view").replaceChildren(root);
+  markSection();
   if (signedIn()) {
     if (turn > 1) element("main").focus({ preventScroll: true });
+    scrollTo(0, history.state?.scrollY ?? 0);
   } else {
+    view.abort();
     title = "Sign in";
-    element("account").hidden = true;
+    showSections(false);
     root.replaceChildren();
     signInView(root, tools);
   }
@@ -80,15 +114,22 @@ document.addEventListener("click", (event) => {
   const plain = event.button === 0 && !event.ctrlKey && !event.metaKey && !event.shiftKey && !event.altKey;
   if (!link || !plain || link.origin !== location.origin || link.getAttribute("href").startsWith("#")) return;
   event.preventDefault();
-  scrollTo(0, 0);
   go(link.pathname);
 });
+// Views are filled after the browser would have scrolled them, also at a reload.
+history.scrollRestoration = "manual";
+addEventListener("scrollend", () => history.replaceState({ scrollY }, ""));
 // A link within the page, such as the skip link, is no navigation: a draft stays.
 addEventListener("popstate", () => { if (location.pathname !== shownPath) show(); });
+// The browser may keep a page that was left, for the way back: meanwhile it must hold no socket and ask nothing.
+addEventListener("pagehide", () => view.abort());
+addEventListener("pageshow", (event) => { if (event.persisted) show(); });
 element("failure-close").addEventListener("click", () => { element("failure").hidden = true; });
 element("sign-out").addEventListener("click", () => {
-  signOut();
-  element("account").hidden = true;
+  const ended = signOut();
+  showSections(false);
+  forgetActivity();
   go("/");
+  ended.catch((error) => report(error));
 });
 show();

@@ -1,0 +1,41 @@
+"""A boot on which not everything goes well at the first try: what was in charge comes back, and nothing fails in silence."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+from deployed import PROJECT, Host
+
+TROUBLE = "/etc/systemd/system/docker.service.d/trouble.conf"
+# /run is empty after a boot. Postgres starts on a volume that nobody else holds, and ends at once otherwise.
+DROP_IN = f"""[Service]
+ExecStartPre=/bin/sh -ec 'test -e /run/tried || {{ touch /run/tried; exit 1; }}'
+ExecStartPre=systemd-run --no-block --collect flock /var/lib/docker/volumes/{PROJECT}_pgdata/_data/.lock sleep 20
+"""
+
+
+@pytest.fixture
+def troubled(deployed: Host) -> Iterator[Host]:
+    """The host, whose engine fails at its first start after a boot and whose database cannot start for a while then."""
+    deployed.must(f"mkdir -p {TROUBLE.rpartition('/')[0]}")
+    deployed.must(f"tee {TROUBLE} <<'END'\n{DROP_IN}END")
+    try:
+        yield deployed
+    finally:
+        deployed.must(f"rm {TROUBLE}")
+        deployed.must("systemctl daemon-reload")
+
+
+def test_trouble_at_boot_ends_well(troubled: Host) -> None:
+    # Docker does not bring back what was removed, so this tells whether the unit did.
+    troubled.must(f"docker rm --force {PROJECT}-edge-1")
+    subprocess.run(["docker", "restart", "--time", "120", troubled.instance], capture_output=True, check=True, timeout=300)
+    # systemd itself does not answer at once.
+    troubled.console(
+        "timeout 240 sh -c 'until systemctl is-system-running --wait | grep -E \"running|degraded\"; do sleep 1; done'"
+    )
+    assert troubled.console("test -e /run/tried && echo tried") == "tried", "the engine met no trouble, so this proves nothing"
+    assert troubled.unit("stack.service", "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
+    assert troubled.ask("/healthz")[0] == 200

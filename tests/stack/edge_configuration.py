@@ -1,0 +1,34 @@
+"""The configuration that the running edge was started with, as nginx itself tells it."""
+
+from __future__ import annotations
+
+import re
+
+from installation import containers, docker
+
+
+def dump() -> str:
+    """What `nginx -T` says inside the running container."""
+    return docker("exec", containers()["edge"]["Id"], "nginx", "-T")
+
+
+def files() -> dict[str, str]:
+    """Path below /etc/nginx -> content."""
+    parts = re.split(r"^# configuration file /etc/nginx/([^:\n]+):\n", dump(), flags=re.MULTILINE)
+    return dict(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def whole(name: str, found: dict[str, str]) -> str:
+    """A file with everything that it includes in the place of the includes."""
+    return re.sub(r"^( *)include ([\w./]+);", lambda match: whole(match[2], found), found[name], flags=re.MULTILINE)
+
+
+def locations() -> set[tuple[str, str]]:
+    """Every location as (server, what it matches); a server's name is that of its file."""
+    found = files()
+    return {
+        (name.removeprefix("servers/").removesuffix(".conf"), match)
+        for name in found
+        if name.startswith("servers/")
+        for match in re.findall(r"^ *location ([^{]+?) *\{", whole(name, found), re.MULTILINE)
+    }

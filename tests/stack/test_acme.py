@@ -1,0 +1,437 @@
+"""A certificate from an authority: pebble issues and renews it through the running edge, which goes on whatever fails."""
+
+from __future__ import annotations
+
+import dataclasses
+import http.client
+import json
+import socket
+import ssl
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import authority
+import pytest
+import yaml
+from authority import Authority
+from conftest import Stack
+from cryptography import x509
+from installation import Answer, Run, answer_of, containers, docker, named_images, running, seawall
+from seawall_certificate import Installation, link, make_pair, read_issued
+from steady_client import SteadyClient, over_tls
+
+PROJECT = "seawall-acme-test"
+ROOT = Path("/opt/seawall-acme-test")
+HTTP_PORT, HTTPS_PORT = 38080, 38443
+DOMAIN, SECOND, THIRD = "api.seawall.test", "www.seawall.test", "docs.seawall.test"
+CHALLENGES = "/.well-known/acme-challenge"
+
+
+@dataclasses.dataclass
+class Served:
+    """An installation whose certificate pebble issues."""
+
+    issuer: Authority
+    settings: Path
+    first_run: Run
+
+    def verb(self, name: str, *options: str) -> Run:
+        return seawall(name, *options, settings=self.settings)
+
+    def deploy(self, *options: str) -> Run:
+        run = self.verb("deploy", *options)
+        assert run.code == 0, run.output[-5000:]
+        return run
+
+    def renew(self, when: str = "true") -> Run:
+        return self.verb("certificate", "-e", f"renew={when}")
+
+    def connect(self, trusted: str, name: str = DOMAIN) -> http.client.HTTPConnection:
+        return over_tls(self.issuer.address, HTTPS_PORT, name, trusted)()
+
+    def ask(self, path: str, trusted: str) -> Answer:
+        connection = self.connect(trusted)
+        try:
+            connection.request("GET", path)
+            return answer_of(connection.getresponse())
+        finally:
+            connection.close()
+
+    def ask_plainly(self, path: str, method: str = "GET", name: str = DOMAIN) -> Answer:
+        connection = http.client.HTTPConnection(self.issuer.address, HTTP_PORT, timeout=30)
+        try:
+            connection.request(method, path, headers={"Host": name})
+            return answer_of(connection.getresponse())
+        finally:
+            connection.close()
+
+    def certificate(self, name: str = DOMAIN) -> x509.Certificate:
+        """What the edge shows to whoever connects, trusted or not."""
+        context = ssl.create_default_context()
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+        with (
+            socket.create_connection((self.issuer.address, HTTPS_PORT), timeout=30) as plain,
+            context.wrap_socket(plain, server_hostname=name) as connection,
+        ):
+            return x509.load_der_x509_certificate(connection.getpeercert(binary_form=True) or b"")
+
+    def serial(self) -> str:
+        return f"{self.certificate().serial_number:x}"
+
+    def names(self) -> set[str]:
+        extension = self.certificate().extensions.get_extension_for_class(x509.SubjectAlternativeName)
+        return set(extension.value.get_values_for_type(x509.DNSName))
+
+    def job(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run the one-shot container with another command."""
+        stack = ["docker", "compose", "--project-name", PROJECT, "--file", str(ROOT / "compose/stack.yml")]
+        trusted = "REQUESTS_CA_BUNDLE=/etc/seawall/acme/ca_bundle.pem"
+        return subprocess.run(
+            [*stack, "run", "--rm", "--no-deps", "--no-TTY", "--env", trusted, "acme", *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+
+    def program(self, verb: str) -> dict[str, object]:
+        """What deploys and the timer run on the host."""
+        command = [str(ROOT / "acme/config/seawall-certificate"), str(ROOT), verb]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        assert done.returncode == 0, done.stderr
+        told: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+        return told
+
+    @contextmanager
+    def undisturbed(self, *but: str) -> Iterator[None]:
+        """Nothing that lasts is started anew in between."""
+        before = running(PROJECT)
+        yield
+        assert {name: found for name, found in running(PROJECT).items() if name.partition("-")[0] not in but} == {
+            name: found for name, found in before.items() if name.partition("-")[0] not in but
+        }
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """The edge shows the same certificate afterwards, from the same files, and answers."""
+        serial, files = self.serial(), contents(ROOT / "tls")
+        with self.undisturbed():
+            yield
+        assert self.serial() == serial
+        assert contents(ROOT / "tls") == files
+        assert self.ask("/healthz", self.issuer.root()).status == 200
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    paths = sorted(directory.rglob("*"))
+    return {
+        str(path): str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+        for path in paths
+        if not path.is_dir()
+    }
+
+
+def certbot_options() -> list[str]:
+    (state,) = (ROOT / "acme/state").iterdir()
+    directory = f"/var/lib/seawall-acme/state/{state.name}"
+    return [f"--config-dir={directory}", "--work-dir=/tmp/work", "--logs-dir=/tmp/logs", "--non-interactive"]
+
+
+def remove(settings: Path) -> None:
+    # What one that failed has left.
+    (ROOT / "first-sign-in").unlink(missing_ok=True)
+    run = seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true", settings=settings)
+    assert run.code == 0, run.output[-3000:]
+    assert containers(PROJECT) == {}
+    authority.remove()
+
+
+@pytest.fixture(scope="module")
+def installed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:  # noqa: ARG001
+    """Deployed while its names still lead to a machine where nobody answers, as a first deploy often is."""
+    (edge,) = (name for name in named_images() if name.startswith("seawall/edge:"))
+    base = docker("run", "--rm", "--network=none", "--entrypoint=cat", edge, "/etc/seawall-base")
+    issuer = authority.start(base, HTTP_PORT, tmp_path_factory.mktemp("authority"))
+    settings = issuer.directory / "settings.yml"
+    chosen = {
+        "seawall_project": PROJECT,
+        "seawall_root": str(ROOT),
+        "seawall_domain": DOMAIN,
+        "edge_listen": {"bind_address": issuer.address, "http_port": HTTP_PORT, "https_port": HTTPS_PORT},
+        "auth_first_user": {"name": "admin", "show_in": str(ROOT / "first-sign-in")},
+        "tls_mode": "acme",
+        "tls_extra_domains": [SECOND],
+        "tls_acme": {
+            "directory_url": issuer.directory_url,
+            "agree_to_terms": True,
+            "email": "admin@seawall.test",
+            "profile": "",
+            "ca_bundle": str(issuer.bundle),
+        },
+    }
+    settings.write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    try:
+        remove_before = seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true", settings=settings)
+        assert remove_before.code == 0, remove_before.output[-3000:]
+        issuer.have_names_lead_to(authority.container_address(authority.NAMES))
+        yield Served(issuer, settings, seawall("deploy", settings=settings))
+    finally:
+        remove(settings)
+
+
+def test_before_the_first_issue_it_serves_and_says_what_is_wrong(installed: Served) -> None:
+    run = installed.first_run
+    assert run.code != 0
+    assert run.recap["failed"] == 1
+    said = " ".join(run.output.split())
+    assert "The service is deployed and runs, but" in said
+    assert f"{DOMAIN}: " in said
+    assert "check the DNS record" in said
+    assert "./seawall certificate -e renew=true" in said
+    # With the certificate that the host has signed itself, and with all that comes after one in a deploy.
+    own = (ROOT / "tls/ca.pem").read_text(encoding="ascii")
+    assert installed.ask("/healthz", own).status == 200
+    assert installed.names() == {DOMAIN, SECOND}
+    assert (ROOT / "first-sign-in").exists()
+    assert {"edge", "postgres", "cache"} < set(running(PROJECT))
+
+
+@pytest.mark.requirement("BEY-14")
+def test_a_certificate_is_issued_once_the_names_lead_here(installed: Served) -> None:
+    installed.issuer.have_names_lead_to(installed.issuer.address)
+    bootstrap = installed.serial()
+    with installed.undisturbed():
+        run = installed.deploy()
+    assert run.recap["changed"] == 1
+    assert installed.serial() != bootstrap
+    root = installed.issuer.root()
+    for name in (DOMAIN, SECOND):
+        connection = installed.connect(root, name)
+        connection.connect()
+        connection.close()
+    assert installed.names() == {DOMAIN, SECOND}
+    assert installed.issuer.status(installed.serial()) == "Valid"
+    assert not (ROOT / "tls/ca.pem").exists()
+    assert "days left" in installed.verb("status").output
+
+
+def test_a_second_deploy_changes_nothing_and_asks_nobody(installed: Served) -> None:
+    asked = installed.issuer.log()
+    with installed.unchanged():
+        for options in ([], ["--check"]):
+            assert installed.deploy(*options).recap["changed"] == 0
+    assert "/dir" not in installed.issuer.log().removeprefix(asked)
+
+
+@pytest.mark.requirement("BEY-14")
+def test_it_is_renewed_when_the_authority_says_so_and_no_request_fails(installed: Served) -> None:
+    before, root = installed.serial(), installed.issuer.root()
+    words = dict(line.split(maxsplit=1) for line in (ROOT / "first-sign-in").read_text(encoding="utf-8").splitlines())
+    connection = installed.connect(root)
+    body = json.dumps({"username": words["user:"], "password": words["password:"]})
+    connection.request("POST", "/api/auth/login", body, {"Content-Type": "application/json"})
+    headers = {"Authorization": f"Bearer {answer_of(connection.getresponse()).body['access_token']}"}
+    connection.request(
+        "POST", "/api/v1/documents", json.dumps({"title": "Renewal"}), headers | {"Content-Type": "application/json"}
+    )
+    document = str(answer_of(connection.getresponse()).body["id"])
+    connection.close()
+
+    # As after an incident: the authority takes it back, and its renewal information says at once.
+    revoke = ["certbot", "revoke", "--cert-name=seawall", f"--server={installed.issuer.directory_url}", "--reason=superseded"]
+    revoked = installed.job(*revoke, "--no-delete-after-revoke", *certbot_options())
+    assert revoked.returncode == 0, revoked.stdout + revoked.stderr
+    assert installed.issuer.status(before) == "Revoked"
+    asked = installed.issuer.log()
+    client = SteadyClient(over_tls(installed.issuer.address, HTTPS_PORT, DOMAIN, root), headers, document, lambda: "")
+    with client.running(), installed.undisturbed():
+        run = installed.renew()
+        # Some more by the new certificate.
+        served = len(client.attempts)
+        assert installed.verb("certificate").code == 0
+    assert run.code == 0, run.output[-3000:]
+    assert run.recap["changed"] == 1
+    assert "renewalInfo" in installed.issuer.log().removeprefix(asked)
+    assert installed.serial() != before
+    assert installed.issuer.status(installed.serial()) == "Valid"
+    assert installed.serial() in run.output
+    assert client.failures() == []
+    assert len(client.attempts) > served > 0
+
+
+def test_no_renewal_is_made_before_the_authority_wants_it(installed: Served) -> None:
+    with installed.unchanged():
+        run = installed.renew()
+    assert run.code == 0, run.output[-3000:]
+    assert run.recap["changed"] == 0
+    assert "does not want it renewed yet" in run.output
+
+
+def test_what_was_issued_before_a_run_was_killed_is_put_in_use_by_the_next(installed: Served) -> None:
+    before = installed.serial()
+    done = installed.job("seawall-acme", "--force")
+    assert done.returncode == 0, done.stderr
+    assert installed.serial() == before
+    asked = installed.issuer.log()
+    with installed.undisturbed():
+        assert installed.deploy().recap["changed"] == 1
+        assert installed.program("check") == {"changed": False}
+    assert installed.serial() != before
+    assert "/dir" not in installed.issuer.log().removeprefix(asked)
+    # Killed between the rename and the reload.
+    before = installed.serial()
+    done = installed.job("seawall-acme", "--force")
+    assert done.returncode == 0, done.stderr
+    installation = Installation(ROOT, PROJECT, DOMAIN, 10101)
+    link(ROOT / "tls/current", make_pair(installation, read_issued(installation)))
+    assert installed.serial() == before
+    with installed.undisturbed():
+        assert installed.program("check") == {"changed": True}
+        assert installed.program("install") == {"changed": True}
+        assert installed.program("install") == {"changed": False}
+    assert installed.serial() != before
+
+
+def test_a_name_that_leads_elsewhere_fails_the_renewal_and_nothing_else(installed: Served) -> None:
+    installed.issuer.have_names_lead_to(authority.container_address(authority.NAMES))
+    try:
+        with installed.unchanged():
+            run = installed.renew("now")
+    finally:
+        installed.issuer.have_names_lead_to(installed.issuer.address)
+    assert run.code != 0
+    said = " ".join(run.output.split())
+    assert "The certificate is not renewed, and the edge goes on with the one it has" in said
+    assert "check the DNS record" in said
+
+
+def test_another_name_is_asked_for_and_until_it_leads_here_the_old_certificate_serves(installed: Served) -> None:
+    before = installed.serial()
+    chosen = yaml.safe_load(installed.settings.read_text(encoding="utf-8")) | {"tls_extra_domains": [SECOND, THIRD]}
+    installed.settings.write_text(yaml.safe_dump(chosen), encoding="utf-8")
+    installed.issuer.have_names_lead_to(authority.container_address(authority.NAMES))
+    try:
+        # Which pages may talk to the service depends on its names, so that is a release.
+        with installed.undisturbed("api", "auth"):
+            run = installed.verb("deploy")
+    finally:
+        installed.issuer.have_names_lead_to(installed.issuer.address)
+    assert run.code != 0
+    assert f"{THIRD}: " in run.output
+    assert installed.serial() == before
+    with installed.undisturbed():
+        assert installed.deploy("--check").recap["changed"] == 1
+        assert installed.serial() == before
+        installed.deploy()
+    assert installed.names() == {DOMAIN, SECOND, THIRD}
+
+
+def test_the_challenge_is_answered_and_nothing_beside_it(installed: Served) -> None:
+    directory = ROOT / f"tls/challenges{CHALLENGES}"
+    directory.mkdir(parents=True)
+    made = [directory / name for name in ("a-token_1", "to-the-key", "to-the-pair", "a.file")]
+    try:
+        made[0].write_text("the answer", encoding="ascii")
+        made[1].symlink_to("/run/tls/privkey.pem")
+        made[2].symlink_to("../../../current/privkey.pem")
+        made[3].write_text("with a dot", encoding="ascii")
+        answer = installed.ask_plainly(f"{CHALLENGES}/a-token_1")
+        assert (answer.status, answer.body, answer.headers["content-type"]) == (200, "the answer", "text/plain")
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+        assert answer.headers["cache-control"] == "no-store"
+        assert installed.ask_plainly(f"{CHALLENGES}/a-token_1", name=SECOND).status == 200
+        refused = [
+            "to-the-key",
+            "to-the-pair",
+            "a.file",
+            "absent",
+            "",
+            "a-token_1/",
+            "a-token_1/x",
+            "%61.file",
+            "..%2f..%2f..%2fprivkey.pem",
+        ]
+        for name in refused:
+            answer = installed.ask_plainly(f"{CHALLENGES}/{name}")
+            known = [(400, "bad_request"), (403, "forbidden"), (404, "not_found")]
+            assert (answer.status, answer.body["error"]["code"]) in known, name
+            assert answer.body["error"]["request_id"] == answer.headers["x-request-id"]
+            assert "PRIVATE" not in str(answer)
+        assert installed.ask_plainly(f"{CHALLENGES}/a-token_1", "POST").status == 405
+        assert installed.ask_plainly(f"{CHALLENGES}/a-token_1", name="other.seawall.test").status == 421
+        for path in ("/", "/.well-known/", "/.well-known/acme-challenge", f"{CHALLENGES}/../../x?y=1"):
+            answer = installed.ask_plainly(path)
+            assert (answer.status, answer.headers["location"]) == (308, f"https://{DOMAIN}:{HTTPS_PORT}{path}"), path
+        # Over TLS it is a page like any other.
+        assert installed.ask(f"{CHALLENGES}/a-token_1", installed.issuer.root()).body != "the answer"
+    finally:
+        for file in made:
+            file.unlink(missing_ok=True)
+        directory.rmdir()
+        directory.parent.rmdir()
+
+
+def test_the_container_reaches_the_authority_and_not_the_data(installed: Served) -> None:
+    networks = containers(PROJECT)["postgres"]["NetworkSettings"]["Networks"]
+    database = networks[f"{PROJECT}_data"]["IPAddress"]
+    program = """
+import os, socket, sys
+for place in sys.argv[1:]:
+    address, _, port = place.rpartition(":")
+    try:
+        socket.create_connection((address, int(port)), timeout=3).close()
+        print("reached")
+    except OSError:
+        print("not reached")
+print(sorted(name for name in os.environ if name.startswith(("ACME", "SEAWALL", "DATABASE", "REDIS"))), os.getuid())
+try:
+    open("/usr/local/bin/x", "w")
+except OSError as error:
+    print(error.strerror)
+"""
+    places = [f"{installed.issuer.address}:{authority.ISSUING}", f"{database}:5432", "postgres:5432", "cache:6379"]
+    done = installed.job("python", "-c", program, *places)
+    expected = ["reached", "not reached", "not reached", "not reached", "[] 10105", "Read-only file system"]
+    assert done.stdout.splitlines() == expected, done.stderr
+
+
+def test_account_and_keys_are_for_their_owners_alone(installed: Served) -> None:  # noqa: ARG001
+    for name in ("state", "issued"):
+        status = (ROOT / "acme" / name).stat()
+        assert (status.st_mode & 0o777, status.st_uid) == (0o700, 10105), name
+    status = (ROOT / "tls/privkey.pem").stat()
+    assert (status.st_mode & 0o777, status.st_uid) == (0o400, 10101)
+
+
+def test_modes_change_without_a_restart_and_what_was_issued_is_used_again(installed: Served, tmp_path: Path) -> None:
+    issued = installed.serial()
+    # Which nobody notices until a renewal is due.
+    installed.issuer.stop()
+    with installed.undisturbed():
+        run = installed.renew("now")
+        assert run.code != 0
+        assert installed.issuer.directory_url in run.output
+        assert installed.serial() == issued
+
+        installed.deploy("-e", "tls_mode=self_signed")
+        own = installed.serial()
+        assert own != issued
+        authority_of_the_host = (ROOT / "tls/ca.pem").read_text(encoding="ascii")
+        assert installed.ask("/healthz", authority_of_the_host).status == 200
+        assert installed.ask_plainly(f"{CHALLENGES}/x").status == 308
+        files = {"certificate": tmp_path / "fullchain.pem", "private_key": tmp_path / "privkey.pem"}
+        for path in files.values():
+            path.write_bytes((ROOT / "tls" / path.name).read_bytes())
+
+        installed.deploy()
+        assert installed.serial() == issued
+        brought = {"tls_mode": "provided", "tls_provided": {key: str(path) for key, path in files.items()}}
+        installed.deploy("-e", json.dumps(brought))
+        assert installed.serial() == own
+        installed.deploy()
+        assert installed.serial() == issued

@@ -1,0 +1,268 @@
+"""The edge's settings, each seen from outside: whom it lets in, counts, believes and closes to."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import socket
+import ssl
+import uuid
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+from conftest import Stack
+from installation import HTTPS_PORT, REPOSITORY, ROOT, Answer, ask, containers, docker, seawall
+from test_from_outside import is_envelope
+
+# The tests come through the engine's network, which stands for a proxy here: the header says who the client is.
+PROXIES = ["10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"]
+ALLOWED = "198.51.100.7"
+LET_THROUGH = "198.51.100.8"
+UNLIMITED = "198.51.100.70"
+STRANGER = "192.0.2.1"
+PAGES = "https://pages.example"
+LIVE = "/api/v1/health/live"
+RETRY_AFTER = 77
+# So slow that the busiest machine is faster.
+PER_SECOND, BURST, FLOOD = 2, 20, 60
+
+DEFAULTS = yaml.safe_load((REPOSITORY / "roles/edge/defaults/main.yml").read_text(encoding="utf-8"))
+TUNED: dict[str, Any] = {
+    "edge_limits": DEFAULTS["edge_limits"] | {"api_per_second": PER_SECOND, "api_burst": BURST},
+    "edge_trusted_proxies": {"networks": PROXIES, "header": "X-Forwarded-For"},
+    "edge_allowed_networks": ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"],
+    "edge_limit_rules": {"dry_run": False, "exempt_networks": ["198.51.100.64/26"], "per_token_enabled": True},
+    "edge_maintenance": {"allowed_networks": [f"{LET_THROUGH}/32"], "retry_after_seconds": RETRY_AFTER},
+    "edge_public_paths": [LIVE],
+    "edge_tls_profile": "modern",
+    "api_cors_origins": [PAGES],
+}
+
+
+def deploy(settings: dict[str, Any]) -> None:
+    run = seawall("deploy", "--extra-vars", json.dumps(settings))
+    assert run.code == 0, run.output[-4000:]
+
+
+@pytest.fixture(scope="module")
+def tuned(stack: Stack) -> Iterator[Stack]:
+    deploy(TUNED)
+    try:
+        yield stack
+    finally:
+        deploy({})
+
+
+def of(address: str, *more: dict[str, str]) -> dict[str, str]:
+    headers = {"X-Forwarded-For": address}
+    for other in more:
+        headers |= other
+    return headers
+
+
+def logged(request_id: str) -> dict[str, Any]:
+    edge = containers()["edge"]["Id"]
+    lines = [json.loads(line) for line in docker("logs", "--since", "2m", edge).splitlines() if request_id in line]
+    (line,) = [line for line in lines if line["request_id"] == request_id]
+    return dict(line)
+
+
+def statuses(address: str) -> set[int]:
+    return {ask(LIVE, headers=of(address)).status for _ in range(FLOOD)}
+
+
+# Each counts for itself.
+somebody = map("203.0.113.{}".format, itertools.count(10))
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.requirement("BEY-13")
+@pytest.mark.parametrize(
+    ("path", "sent", "page"),
+    [
+        ("/assets/gone.js", {"Sec-Fetch-Mode": "navigate", "Accept": "*/*"}, True),
+        # A browser from before it said what a request is for.
+        ("/assets/gone.js", {"Accept": "text/html,application/xhtml+xml"}, True),
+        ("/assets/gone.js", {"Sec-Fetch-Mode": "cors", "Accept": "text/html"}, False),
+        ("/assets/gone.js", {}, False),
+        ("/metrics", {"Accept": "text/html"}, True),
+        ("/api/nowhere", {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, False),
+        ("/api", {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}, False),
+    ],
+)
+def test_a_person_gets_a_page_and_a_program_the_envelope(path: str, sent: dict[str, str], page: bool) -> None:
+    request_id = f"<script>{uuid.uuid4()}"
+    answer = ask(path, headers=sent | {"X-Request-ID": request_id})
+    assert answer.status in {401, 404}
+    assert answer.headers["cache-control"] == "no-store"
+    if page:
+        assert answer.headers["content-type"] == "text/html; charset=utf-8"
+        assert answer.headers["x-request-id"] in answer.body
+        assert "<script>" not in answer.body
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; script-src 'self'")
+    else:
+        assert is_envelope(answer, "unauthorized" if answer.status == 401 else "not_found")
+
+
+@pytest.mark.usefixtures("stack")
+@pytest.mark.requirement("LOG-13")
+def test_the_log_tells_the_method_that_was_asked() -> None:
+    request_id = str(uuid.uuid4())
+    assert ask("/metrics", "POST", {}, {"X-Request-ID": request_id}).status == 404
+    assert logged(request_id)["method"] == "POST"
+
+
+def is_forbidden(answer: Answer) -> bool:
+    error = answer.body["error"]
+    return bool(error["code"] == "forbidden" and error["request_id"] == answer.headers["x-request-id"])
+
+
+def until_answering() -> None:
+    for _ in range(100):
+        try:
+            if ask("/healthz", headers=of(ALLOWED)).status == 200:
+                return
+        except OSError:
+            pass
+    raise AssertionError("the edge did not come back")
+
+
+def until_open(session: dict[str, str]) -> Answer:
+    """nginx may know for a second what it saw last."""
+    for _ in range(200):
+        answer = ask("/api/v1/documents", headers=of(UNLIMITED, session))
+        if answer.status != 503:
+            break
+    return answer
+
+
+def closed_to_clients(session: dict[str, str]) -> None:
+    for _ in range(200):
+        if ask("/api/v1/documents", headers=of(UNLIMITED, session)).status == 503:
+            break
+    for path in ("/api/v1/documents", "/api/auth/login", LIVE, "/", "/openapi.json"):
+        answer = ask(path, headers=of(UNLIMITED, session))
+        assert (answer.status, answer.headers["retry-after"]) == (503, str(RETRY_AFTER)), path
+        error = answer.body["error"]
+        assert (error["code"], error["message"]) == ("service_unavailable", "Closed for maintenance")
+    page = ask("/documents/7", headers=of(UNLIMITED, {"Sec-Fetch-Mode": "navigate", "Accept": "text/html"}))
+    assert (page.status, page.headers["content-type"], page.headers["retry-after"]) == (
+        503,
+        "text/html; charset=utf-8",
+        str(RETRY_AFTER),
+    )
+    assert "<h1>Closed for maintenance</h1>" in page.body
+    assert ask("/healthz", headers=of(UNLIMITED)).status == 200
+    assert ask("/api/v1/documents", headers=of(LET_THROUGH, session)).status == 200
+    assert ask("/", headers=of(LET_THROUGH)).status == 200
+
+
+# After those that need no setting: the settings stay for the rest of the file.
+@pytest.mark.usefixtures("tuned")
+class TestTuned:
+    @pytest.mark.requirement("C3", "SEC-05")
+    @pytest.mark.parametrize(
+        ("header", "client"),
+        [
+            (ALLOWED, ALLOWED),
+            # What a client claims itself stands to the left of what the proxy saw.
+            (f"203.0.113.1, {ALLOWED}", ALLOWED),
+            (f"{STRANGER}, unknown, {ALLOWED}", ALLOWED),
+        ],
+    )
+    def test_the_client_is_whom_the_proxy_saw(self, header: str, client: str) -> None:
+        request_id = str(uuid.uuid4())
+        assert ask("/healthz", headers=of(header, {"X-Request-ID": request_id})).status == 200
+        line = logged(request_id)
+        assert line["client"] == client
+        assert line["peer"] != client
+
+    @pytest.mark.parametrize("address", [STRANGER, f"{ALLOWED}, {STRANGER}", "2001:db9::1"])
+    def test_who_is_not_allowed_gets_nowhere(self, address: str) -> None:
+        for path in ("/", "/healthz", "/api/v1/documents", "/api/auth/login", LIVE, "/assets/mark.svg"):
+            answer = ask(path, headers=of(address))
+            assert answer.status == 403, path
+            assert is_forbidden(answer)
+
+    def test_who_sends_no_header_is_the_proxy_itself(self) -> None:
+        assert ask("/healthz").status == 403
+
+    @pytest.mark.requirement("EDGE-02")
+    def test_hsts_is_left_to_whoever_ends_the_clients_tls(self) -> None:
+        for path in ("/", "/api/v1/documents"):
+            assert "strict-transport-security" not in ask(path, headers=of(ALLOWED)).headers
+
+    def test_modern_refuses_what_came_before(self) -> None:
+        context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
+        with (
+            socket.create_connection(("127.0.0.1", HTTPS_PORT), timeout=10) as plain,
+            pytest.raises(ssl.SSLError, match="alert protocol version"),
+        ):
+            context.wrap_socket(plain, server_hostname="localhost")
+
+    def test_a_public_path_needs_no_token_and_others_do(self) -> None:
+        assert ask(LIVE, headers=of(ALLOWED)).status == 200
+        for path in (f"{LIVE}/more", "/api/v1/health", "/api/v1/documents"):
+            assert ask(path, headers=of(ALLOWED)).status == 401
+
+    @pytest.mark.requirement("RL-10", "BEY-15")
+    def test_who_is_exempt_is_not_counted_and_others_are(self) -> None:
+        assert statuses(UNLIMITED) == {200}
+        assert statuses(next(somebody)) == {200, 429}
+
+    @pytest.mark.requirement("BEY-15")
+    def test_addresses_of_one_ipv6_network_are_one_client(self) -> None:
+        addresses = [f"2001:db8:0:1::{number:x}" for number in range(FLOOD)]
+        assert {ask(LIVE, headers=of(address)).status for address in addresses} == {200, 429}
+        assert ask(LIVE, headers=of("2001:db8:0:2::1")).status == 200
+
+    @pytest.mark.requirement("RL-10")
+    def test_one_token_is_one_client_from_wherever_it_comes(self) -> None:
+        path = "/api/v1/documents"
+        sent = [of(next(somebody), {"Authorization": "Bearer shared"}) for _ in range(FLOOD)]
+        assert {ask(path, headers=headers).status for headers in sent} == {401, 429}
+        assert ask(path, headers=of(next(somebody), {"Authorization": "Bearer another"})).status == 401
+
+    def test_pages_of_allowed_origins_can_read_what_the_edge_refuses(self) -> None:
+        for origin, told in ((PAGES, PAGES), ("https://evil.example", None)):
+            answer = ask("/api/v1/documents", headers=of(next(somebody), {"Origin": origin}))
+            assert answer.status == 401
+            assert answer.headers.get("access-control-allow-origin") == told
+            assert answer.headers.get("access-control-expose-headers") == ("X-Request-ID, Retry-After" if told else None)
+            assert answer.headers["vary"] == "Origin"
+
+    @pytest.mark.requirement("BEY-16")
+    def test_maintenance(self, tuned: Stack) -> None:
+        credentials = {"username": tuned.user, "password": tuned.password}
+        signed_in = ask("/api/auth/login", "POST", credentials, of(LET_THROUGH)).body
+        session = {"Authorization": f"Bearer {signed_in['access_token']}"}
+        try:
+            switched = seawall("maintenance", "on")
+            assert (switched.code, switched.recap["changed"]) == (0, 1), switched.output
+            assert seawall("maintenance", "on").recap["changed"] == 0
+            assert "maintenance  ON for " in seawall("status").output
+            edge = containers()["edge"]["Id"]
+            for again in ([], ["exec", edge, "nginx", "-s", "reload"], ["restart", edge]):
+                if again:
+                    docker(*again)
+                until_answering()
+                closed_to_clients(session)
+            # A deploy meanwhile is no reason to open, and finds the service well.
+            deploy(TUNED)
+            closed_to_clients(session)
+        finally:
+            switched = seawall("maintenance", "off")
+        assert (switched.code, switched.recap["changed"]) == (0, 1), switched.output
+        assert "maintenance  off" in seawall("status").output
+        assert until_open(session).status == 200
+
+    @pytest.mark.requirement("RL-10")
+    def test_limits_that_are_only_tried_refuse_nobody(self) -> None:
+        deploy(TUNED | {"edge_limit_rules": TUNED["edge_limit_rules"] | {"dry_run": True}})
+        address, request_id = next(somebody), str(uuid.uuid4())
+        assert statuses(address) == {200}
+        assert ask(LIVE, headers=of(address, {"X-Request-ID": request_id})).status == 200
+        assert logged(request_id)["limit"] == "REJECTED_DRY_RUN"
