@@ -101,7 +101,8 @@ class RunningServer:
 
     @property
     def log_lines(self) -> list[dict[str, Any]]:
-        return [json.loads(line) for line in self.stdout.splitlines()]
+        """Those that are complete: the last one may be half written."""
+        return [json.loads(line) for line in self.stdout_path.read_bytes().split(b"\n")[:-1]]
 
     def connection(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(self.address, timeout=10) if self.address else UnixConnection(self.socket)

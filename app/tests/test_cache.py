@@ -173,6 +173,41 @@ def test_a_value_that_was_read_before_a_change_is_not_stored_after_it(caching: C
 
 
 @pytest.mark.requirement("CACHE-02")
+def test_what_is_kept_is_deleted_after_the_commit(caching: Caching, database: psycopg.Connection, user_id: str) -> None:
+    """Before it, a reader would keep the old name again."""
+    seen: list[str] = []
+
+    class Watched(RedisCache):
+        @override
+        async def delete(self, key: str) -> None:
+            row = database.execute("SELECT display_name FROM proj_users WHERE id = %s", (user_id,)).fetchone()
+            assert row is not None
+            seen.append(row[0])
+            await super().delete(key)
+
+    def build(settings: Settings, client: Redis | None) -> Cache:
+        assert client is not None
+        return Watched(client, settings.cache_prefix, 60)
+
+    with caching(Extensions(build_cache=build)) as client:
+        rename(client, user_id, "new")
+    assert seen[-1:] == ["new"]
+
+
+@pytest.mark.requirement("CACHE-02", "DB-05")
+def test_a_repeated_change_deletes_again_what_is_kept(caching: Caching, database: psycopg.Connection, user_id: str) -> None:
+    """The cache may have been away when it ran."""
+    keyed = as_user(user_id) | {"Idempotency-Key": "rename"}
+    with caching() as client:
+        for kept, meanwhile in (("first", "changed"), ("changed", "again")):
+            answer = client.patch(f"/api/v1/users/{user_id}", json={"display_name": "first"}, headers=keyed)
+            assert (answer.status_code, answer.json()["display_name"]) == (200, "first")
+            assert name_of(client, user_id) == kept
+            change_behind_the_back(database, user_id, meanwhile)
+            assert name_of(client, user_id) == kept
+
+
+@pytest.mark.requirement("CACHE-02")
 def test_what_another_release_stored_is_a_miss(caching: Caching, user_id: str, server: redis.Redis, prefix: str) -> None:
     server.set(f"{prefix}users:{user_id}", b'={"id": 7}', ex=60)
     with caching() as client, structlog.testing.capture_logs() as lines:

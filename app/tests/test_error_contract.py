@@ -20,8 +20,9 @@ from tests.conftest import client_of
 
 # Clients rely on these: a code may be added here, never renamed or removed.
 PUBLISHED_CODES = {
-    "bad_request", "unauthorized", "forbidden", "not_found", "method_not_allowed", "conflict", "idempotency_key_reused",
-    "payload_too_large", "validation_error", "rate_limited", "internal_error", "service_unavailable", "gateway_timeout",
+    "bad_request", "unauthorized", "forbidden", "ownership_required", "not_found", "method_not_allowed", "conflict",
+    "idempotency_key_reused", "payload_too_large", "validation_error", "rate_limited", "ws_limit", "internal_error",
+    "service_unavailable", "gateway_timeout",
 }  # fmt: skip
 
 

@@ -245,6 +245,22 @@ def test_who_is_no_member_any_more_gets_nothing_more(
         assert positions(stays.entries(1)) == [1]
 
 
+def test_who_has_been_disabled_gets_nothing_more(
+    servers: Servers, headers: dict[str, str], database: psycopg.Connection, user_id: str
+) -> None:
+    document, member = new_document(servers[0], headers), {"X-Principal-Id": user_id}
+    added = servers[0].post(f"{document}/members", {"user_id": user_id, "role": "viewer"}, headers)
+    assert added.status == 201
+    with watching(servers[0], document, member) as live, watching(servers[0], document, headers) as stays:
+        database.execute("UPDATE proj_users SET disabled_at = now() WHERE id = %s", (user_id,))
+        append(servers[1], document, headers, "not for you")
+        said, code = live.until_closed()
+        assert ([(item["type"], item.get("code")) for item in said], code) == ([("error", "forbidden")], 1008)
+        assert positions(stays.entries(1)) == [1]
+    status, error, _ = refusal(partial(connect, servers[0], f"{document}/live", member))
+    assert (status, error["code"]) == (404, "not_found")
+
+
 def lines(server: RunningServer, event: str, document: str) -> list[dict[str, Any]]:
     return [line for line in server.log_lines if line["event"] == event and line.get("path") == f"{document}/live"]
 

@@ -87,6 +87,33 @@ def test_valkey_fails_under_an_open_socket(pair: Pair, headers: dict[str, str], 
     assert errors_of(pair.here) == []
 
 
+@pytest.mark.requirement("LOG-01", "C22")
+def test_what_outlives_a_request_does_not_keep_its_id(pair: Pair, headers: dict[str, str]) -> None:
+    """The work of the whole worker, begun by its first socket; and what an entry gives to do after its answer."""
+    document = new_document(pair.here, headers)
+    asked, watcher = (headers | {"X-Request-ID": name} for name in ("over", "watcher"))
+    with watching(pair.here, document, asked):
+        pass
+    with watching(pair.here, document, watcher) as live:
+        # Of what is told of an entry, the first query gets through, and not its answer.
+        pair.database.cut_after(b"octet_length")
+        append(pair.here, document, asked)
+        pair.until_said("live.database_away")
+        assert positions(live.entries(1)) == [1]
+        pair.cache.refuse()
+        pair.database.refuse()
+        # By what looks, whose query nobody asked for.
+        away = pair.here.stdout.count("live.database_away")
+        for event, times in (("live.degraded", 1), ("ws_limits.degraded", 1), ("live.database_away", away + 2)):
+            pair.until_said(event, times)
+        pair.database.heal()
+        pair.cache.heal()
+        for event in ("live.restored", "ws_limits.restored"):
+            pair.until_said(event)
+    said = [line for line in pair.here.log_lines if line["event"].startswith(("live.", "ws_limits."))]
+    assert [line for line in said if line.get("request_id") not in {None, "watcher"}] == []
+
+
 @pytest.mark.requirement("WS-05", "C22")
 @pytest.mark.parametrize("fault", ["refuse", "cut"])
 def test_postgres_fails_under_an_open_socket(pair: Pair, headers: dict[str, str], fault: str) -> None:

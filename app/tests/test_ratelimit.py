@@ -21,7 +21,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 from redis.asyncio import Redis
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.websockets import WebSocketDisconnect
 
 from seawall_service.extensions import Extensions
 from seawall_service.main import create_app, create_auth_app
@@ -152,6 +153,26 @@ def test_of_both_rules_the_tightest_speaks(limited: Limited, clock: FrozenClock)
         assert [ask(), ask()] == [["3", "2"], ["3", "1"]]
         clock.advance(10)
         assert [ask(), ask(), ask()] == [["4", "1"], ["4", "0"], ["4", "0"]]
+
+
+@pytest.mark.requirement("RL-06", "C11")
+@pytest.mark.parametrize(("window", "per_minute", "wait"), [("10", "1", "60"), ("600", "60", "600")])
+def test_of_two_refusals_the_longest_wait_speaks(limited: Limited, window: str, per_minute: str, wait: str) -> None:
+    limits = {"RATE_LIMIT_REQUESTS": "2", "RATE_LIMIT_BURST_DEFAULT": "2"}
+    with limited(RATE_LIMIT_WINDOW_SECONDS=window, RATE_LIMIT_PER_MINUTE_DEFAULT=per_minute, **limits) as client:
+        assert statuses(client, 2) == [200] * 2
+        refused = client.get("/api/v1/documents")
+        assert (refused.status_code, refused.headers["Retry-After"]) == (429, wait)
+
+
+@pytest.mark.requirement("RL-03")
+@pytest.mark.parametrize("method", ["HEAD", "OPTIONS"])
+def test_whatever_changes_nothing_is_a_read(limited: Limited, method: str) -> None:
+    with limited(RATE_LIMIT_REQUESTS="1000") as client:
+        answers = [client.request(method, "/api/v1/documents").status_code for _ in range(30)]
+        assert 429 not in answers
+        assert statuses(client, 1) == [429]
+        assert client.post("/api/v1/documents", json={"title": "t"}).status_code == 201
 
 
 @pytest.mark.requirement("RL-03", "RL-09")
@@ -324,6 +345,27 @@ def test_sockets_are_counted_by_user_and_by_address(monkeypatch: pytest.MonkeyPa
     assert [hit.rule for hit in policies.socket_hits(None, None, "message")] == [TokenBucket(480, 120)]
 
 
+@pytest.mark.requirement("WS-06", "RL-04")
+def test_sockets_of_one_address_share_its_limit_and_others_have_theirs(api: TestClient, limited: Limited) -> None:
+    with limited(RATE_LIMIT_BURST_DEFAULT="2") as client:
+
+        def connect(address: str) -> int:
+            headers = {"X-Principal-Id": str(uuid4()), "X-Forwarded-For": address}
+            document = api.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
+            try:
+                with client.websocket_connect(f"/api/v1/documents/{document}/live", headers=headers) as socket:
+                    socket.send_text("the end")
+                    assert [socket.receive_json()["type"] for _ in range(2)] == ["ready", "error"]
+                    with pytest.raises(WebSocketDisconnect):
+                        socket.receive_json()
+            except WebSocketDenialResponse as denied:
+                return denied.status_code
+            return 101
+
+        assert [connect("198.51.100.1") for _ in range(5)] == [101] * 4 + [429]
+        assert connect("198.51.100.2") == 101
+
+
 def patient_client() -> Redis:
     """Without the service's short timeout: what is asked of it is what it counts, not how soon."""
     return Redis.from_url(
@@ -412,6 +454,38 @@ def test_a_server_that_is_away_is_asked_now_and_then(clock: FrozenClock, pause: 
     assert len(away.keys) == asked
     assert told == [0, 1]
     assert [line["event"] for line in lines] == ["rate_limit.degraded"]
+
+
+@pytest.mark.requirement("RL-11", "C10")
+def test_without_its_server_a_worker_counts_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    environment = {
+        "REDIS_URL": "redis://seawall@127.0.0.1:9/0",
+        "WEB_CONCURRENCY": "4",
+        "RATE_LIMIT_ENABLED": "true",
+        "RATE_LIMIT_REQUESTS": "40",
+        "RATE_LIMIT_WINDOW_SECONDS": "86400",
+        "RATE_LIMIT_BURST_DEFAULT": "1000",
+    }
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    with TestClient(create_app(load_settings("api")), client=EDGE) as client:
+        assert statuses(client, 11) == [200] * 10 + [429]
+
+
+@pytest.mark.requirement("RL-02")
+def test_keys_begin_as_the_settings_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = f"test:{uuid4()}:"
+    # A server that was too slow once is asked again at once.
+    for name, value in {"RATE_LIMIT_ENABLED": "true", "RATE_LIMIT_PREFIX": prefix, "RATE_LIMIT_DEGRADED_SECONDS": "0"}.items():
+        monkeypatch.setenv(name, value)
+
+    async def stored() -> list[bytes]:
+        async with patient_client() as client:
+            return [key async for key in client.scan_iter(f"{prefix}*")]
+
+    with TestClient(create_app(load_settings("api")), client=EDGE) as client:
+        until(lambda: statuses(client, 1) != [] and len(asyncio.run(stored())) > 0)
+        assert f"{prefix}ip:127.0.0.1:api".encode() in asyncio.run(stored())
 
 
 def test_a_share_is_never_nothing() -> None:

@@ -10,19 +10,21 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 import structlog
-from fastapi import FastAPI
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from fastapi import FastAPI, Request
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from starlette.testclient import TestClient
+from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from seawall_service.correlation import current_correlation_id, new_trace_id, within_share
 from seawall_service.deps import DbSession
+from seawall_service.handlers import handling
 from seawall_service.logging import configure_logging
 from seawall_service.main import create_app
 from seawall_service.otel.endpoints import build_otlp_logs_endpoint, build_otlp_metrics_endpoint, build_otlp_traces_endpoint
 from seawall_service.startup_gate import StartupRefused, load_settings
 from seawall_service.startup_report import report_configuration
+from seawall_service.users.queries import GetMe
 from tests.collector import Collector, values
 from tests.conftest import EDGE, Boot, client_of
 from tests.running_server import RunningServer
@@ -131,6 +133,41 @@ def test_a_trace_is_taken_from_trusted_peers_only(
     assert len(otlp.spans) == (exporter == "otlp")
 
 
+@pytest.mark.requirement("LOG-02", "C6")
+@pytest.mark.parametrize("exporter", ["none", "otlp"])
+@pytest.mark.parametrize(("peer", "believed"), [(EDGE, True), (STRANGER, False)])
+def test_so_is_that_of_a_socket(
+    monkeypatch: pytest.MonkeyPatch, otlp: Collector, exporter: str, peer: tuple[str, int], *, believed: bool
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER", exporter)
+    path = f"/api/v1/documents/{uuid4()}/live"
+    with TestClient(application(), client=peer) as client:
+        sent = {"traceparent": TRACEPARENT}
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=sent):
+            pass
+    assert (UUID(denied.value.headers["X-Request-ID"]).hex == TRACE) is believed
+    assert {span.trace_id.hex() == TRACE for _, span in otlp.spans} == ({believed} if exporter == "otlp" else set())
+
+
+@pytest.mark.requirement("LOG-02", "SEC-10")
+@pytest.mark.parametrize(("peer", "believed"), [(EDGE, True), (STRANGER, False)])
+def test_what_strangers_say_beside_a_trace_goes_no_further(otlp: Collector, peer: tuple[str, int], *, believed: bool) -> None:
+    said = {"traceparent": TRACEPARENT, "tracestate": "a=state", "baggage": "a=luggage"}
+    app = application()
+
+    @app.get("/out")
+    async def out(request: Request) -> set[str]:
+        async with httpx.AsyncClient() as client:
+            await client.get(f"{otlp.endpoint}/elsewhere")
+        return said.keys() & request.headers.keys()
+
+    with TestClient(app, client=peer) as client:
+        assert set(client.get("/out", headers=said).json()) == (set(said) if believed else set())
+    outgoing = otlp.headers[0]
+    assert "traceparent" in outgoing
+    assert (outgoing.get("tracestate"), outgoing.get("baggage")) == (("a=state", "a=luggage") if believed else (None, None))
+
+
 @pytest.mark.requirement("LOG-02")
 @pytest.mark.parametrize("given", ["", "00-0-0-01", f"00-{'0' * 32}-b7ad6b7169203331-01", "x" * 5000])
 def test_a_malformed_trace_is_no_trace(api: TestClient, given: str) -> None:
@@ -192,6 +229,39 @@ def test_refusals_are_outcomes_and_failures_are_errors(otlp: Collector, headers:
     assert list(span.events) == []
 
 
+@pytest.mark.requirement("OTEL-02")
+def test_a_failure_is_an_error_of_the_handler_and_of_the_request(otlp: Collector) -> None:
+    app = application()
+
+    @app.get("/fails")
+    async def fails() -> None:
+        with handling(GetMe(), uuid4()):
+            raise RuntimeError("the secret reason")
+
+    with client_of(app) as client:
+        assert client.get("/fails").status_code == 500
+    handler, server = otlp.span("users.query.get_me"), otlp.span("GET /fails")
+    assert [span.status.code for span in (handler, server)] == [Status.STATUS_CODE_ERROR] * 2
+    assert values(list(handler.attributes)) == {"error.type": "RuntimeError", "seawall.code": "internal_error"}
+    assert not any(b"the secret reason" in body for body in otlp.bodies)
+
+
+@pytest.mark.requirement("OTEL-05")
+def test_the_settings_name_the_service(monkeypatch: pytest.MonkeyPatch, otlp: Collector) -> None:
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "another-name")
+    with client_of(application()) as client:
+        client.get("/openapi.json")
+    assert {resource["service.name"] for resource, _ in otlp.spans} == {"another-name"}
+
+
+@pytest.mark.requirement("OTEL-06", "SEC-10")
+def test_no_attribute_is_longer_than_a_field_of_a_log_line(otlp: Collector) -> None:
+    with client_of(application()) as client:
+        client.get(f"/{'x' * 5000}")
+    ((_, span),) = otlp.spans
+    assert max(len(str(value)) for value in values(list(span.attributes)).values()) == 2000
+
+
 @pytest.mark.requirement("OTEL-05")
 @pytest.mark.usefixtures("otlp")
 def test_providers_are_the_applications_own(headers: dict[str, str]) -> None:
@@ -220,6 +290,16 @@ def test_only_a_share_is_exported_and_all_have_an_id(
         answer = client.get("/look")
     assert UUID(answer.json()["correlation_id"]).version == 4
     assert bool(otlp.spans) is exported
+
+
+@pytest.mark.requirement("OTEL-01")
+def test_of_half_of_the_traces_nothing_is_exported(monkeypatch: pytest.MonkeyPatch, otlp: Collector) -> None:
+    monkeypatch.setenv("OTEL_SAMPLE_RATE", "0.5")
+    with client_of(application()) as client:
+        ids = {UUID(client.get("/nowhere").headers["X-Request-ID"]) for _ in range(40)}
+    exported = {UUID(span.trace_id.hex()) for _, span in otlp.spans}
+    assert exported == {given for given in ids if within_share(given.int, 0.5)}
+    assert 0 < len(exported) < len(ids)
 
 
 @pytest.mark.requirement("OTEL-01")

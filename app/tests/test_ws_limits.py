@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 from redis import Redis
 from starlette.testclient import TestClient, WebSocketDenialResponse
@@ -29,7 +30,6 @@ from tests.test_live import PING, Servers, append, errors_of, new_document, refu
 LIMITS = {
     "WS_LIMITS_ENABLED": "true",
     "WS_MAX_SOCKETS_PER_USER": "3",
-    "WS_MAX_SOCKETS_PER_DRAFT": "5",
     "WS_MAX_SOCKETS_GLOBAL": "8",
     "WS_SEND_QUEUE": "2",
     "WS_ALLOWED_ORIGINS": "https://example.org",
@@ -38,7 +38,10 @@ LIMITS = {
 
 @pytest.fixture(scope="module")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    pair = started(tmp_path_factory, **LIMITS), started(tmp_path_factory, **LIMITS)
+    """One knows the limit of a room by its name, the other one by the name's alias."""
+    names = ("WS_MAX_SOCKETS_PER_ROOM", "WS_MAX_SOCKETS_PER_DRAFT")
+    first, second = (started(tmp_path_factory, **LIMITS, **{name: "5"}) for name in names)
+    pair = first, second
     try:
         for server in pair:
             server.until_answering("/readyz", seconds=60)
@@ -150,6 +153,11 @@ def test_messages_have_a_size(servers: Servers, headers: dict[str, str]) -> None
         live.connection.send(PING.ljust(4097))
         said, code = live.until_closed()
         assert ([item["code"] for item in said], code) == (["payload_too_large"], 1008)
+    # Bytes, of which these characters have two.
+    for characters, told_code in ((2048, "bad_request"), (2049, "payload_too_large")):
+        with watching(servers[0], document, headers) as live:
+            live.connection.send("é" * characters)
+            assert [item["code"] for item in live.until_closed()[0]] == [told_code]
     with watching(servers[0], document, headers) as live:
         live.connection.send(PING.ljust(70_000))
         assert live.until_closed() == ([], 1009)
@@ -165,6 +173,23 @@ def test_origins_are_judged_before_the_upgrade(servers: Servers, headers: dict[s
         live = connect(servers[0], path, headers, origin=allowed)
         assert told(live) == "ready"
         live.close()
+
+
+@pytest.mark.requirement("WS-03")
+@pytest.mark.parametrize("allowed_first", [True, False])
+def test_of_several_origins_each_is_judged(
+    headers: dict[str, str], monkeypatch: pytest.MonkeyPatch, *, allowed_first: bool
+) -> None:
+    """Our server refuses two by itself; another one would hand them in."""
+    monkeypatch.setenv("WS_ALLOWED_ORIGINS", "https://example.org")
+    origins = sorted(["https://example.org", "https://evil.example"], reverse=allowed_first)
+    with TestClient(create_app(load_settings("api")), client=EDGE) as client:
+        document = client.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
+        sent = httpx2.Headers([*headers.items(), *(("Origin", origin) for origin in origins)])
+        path = f"/api/v1/documents/{document}/live"
+        with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=sent):
+            pass
+    assert denied.value.status_code == 403
 
 
 @pytest.mark.requirement("WS-05")
@@ -190,6 +215,28 @@ def test_a_slow_socket_is_closed_and_nobody_waits_for_it(servers: Servers, heade
     assert ended
 
 
+def outpaced(server: RunningServer, document: str, headers: dict[str, str]) -> bool:
+    """Whether a socket is closed that reads on, so that no single message waits for long, but less than is written."""
+    slow = connect(server, f"{document}/live", headers, reads=False)
+    try:
+        request_id = slow.receive()["request_id"]
+        for _ in range(12):
+            for _ in range(4):
+                append(server, document, headers, "x" * 100_000)
+            ended = [line for line in server.log_lines if line["event"] == "websocket.ended" and line["request_id"] == request_id]
+            if ended:
+                return [line["close_code"] for line in ended] == [1013]
+            slow.receive()
+        return False
+    finally:
+        slow.close()
+
+
+@pytest.mark.requirement("WS-05")
+def test_a_socket_that_reads_less_than_is_written_is_closed(servers: Servers, headers: dict[str, str]) -> None:
+    assert outpaced(servers[0], new_document(servers[0], headers), headers)
+
+
 @pytest.mark.requirement("WS-05")
 def test_what_waits_for_a_slow_socket_is_counted_in_bytes_too(
     tmp_path_factory: pytest.TempPathFactory, headers: dict[str, str]
@@ -199,16 +246,7 @@ def test_what_waits_for_a_slow_socket_is_counted_in_bytes_too(
     try:
         server.until_answering("/readyz", seconds=60)
         document = new_document(server, headers)
-        slow = connect(server, f"{document}/live", headers, reads=False)
-        assert slow.receive()["type"] == "ready"
-        ended: list[dict[str, Any]] = []
-        for _ in range(20):
-            append(server, document, headers, "x" * 100_000)
-            ended = [line for line in server.log_lines if line["event"] == "websocket.ended" and line["close_code"] == 1013]
-            if ended:
-                break
-        assert ended
-        slow.close()
+        assert outpaced(server, document, headers)
     finally:
         server.kill()
 
@@ -259,6 +297,23 @@ async def counting(total: int, lease_seconds: float, *, url: bool = True) -> Asy
         await counts.close()
         if client is not None:
             await client.aclose()
+
+
+@pytest.mark.requirement("WS-05", "C20")
+def test_a_lease_lasts_as_long_as_its_sockets(valkey: Redis) -> None:
+    """Although nobody comes or goes."""
+
+    async def scenario() -> list[str | None]:
+        async with counting(1, 6) as holder, counting(1, 60) as other:
+            entered = [await holder.enter(uuid4(), uuid4())]
+            left = [valkey.pttl(f"ws:counts:{holder.worker_id}")]
+            # Until it has been renewed; -2 is a lease that is over.
+            while left[-1] > 0 and left[-1] <= min(left):
+                await asyncio.sleep(0.1)
+                left.append(valkey.pttl(f"ws:counts:{holder.worker_id}"))
+            return [*entered, await other.enter(uuid4(), uuid4())]
+
+    assert asyncio.run(scenario()) == [None, "all"]
 
 
 def test_the_counts_of_a_killed_worker_go_with_its_lease() -> None:
