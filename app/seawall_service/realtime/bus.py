@@ -111,6 +111,8 @@ class Bus:
             except (RedisError, OSError) as error:
                 self.connected = False
                 self._warn(error)
+                # Until it is back, whoever waits has to look often, and not only after the pause that it is in.
+                self._on_gap()
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _listen(self, subscription: PubSub) -> None:
