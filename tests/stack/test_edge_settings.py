@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import itertools
 import json
 import socket
 import ssl
+import time
 import uuid
 from collections.abc import Iterator
 from typing import Any
@@ -119,29 +122,20 @@ def is_forbidden(answer: Answer) -> bool:
     return bool(error["code"] == "forbidden" and error["request_id"] == answer.headers["x-request-id"])
 
 
-def until_answering() -> None:
-    for _ in range(100):
-        try:
-            if ask("/healthz", headers=of(ALLOWED)).status == 200:
+def until(path: str, status: int, headers: dict[str, str]) -> None:
+    """nginx may know for a second what it saw last, and a container that is started again answers nobody for a moment."""
+    deadline = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            answer = ask(path, headers=headers)
+            if answer.status == status:
                 return
-        except OSError:
-            pass
-    raise AssertionError("the edge did not come back")
-
-
-def until_open(session: dict[str, str]) -> Answer:
-    """nginx may know for a second what it saw last."""
-    for _ in range(200):
-        answer = ask("/api/v1/documents", headers=of(UNLIMITED, session))
-        if answer.status != 503:
-            break
-    return answer
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
 
 
 def closed_to_clients(session: dict[str, str]) -> None:
-    for _ in range(200):
-        if ask("/api/v1/documents", headers=of(UNLIMITED, session)).status == 503:
-            break
+    until("/api/v1/documents", 503, of(UNLIMITED, session))
     for path in ("/api/v1/documents", "/api/auth/login", LIVE, "/", "/openapi.json"):
         answer = ask(path, headers=of(UNLIMITED, session))
         assert (answer.status, answer.headers["retry-after"]) == (503, str(RETRY_AFTER)), path
@@ -248,7 +242,7 @@ class TestTuned:
             for again in ([], ["exec", edge, "nginx", "-s", "reload"], ["restart", edge]):
                 if again:
                     docker(*again)
-                until_answering()
+                until("/healthz", 200, of(UNLIMITED))
                 closed_to_clients(session)
             # A deploy meanwhile is no reason to open, and finds the service well.
             deploy(TUNED)
@@ -257,7 +251,7 @@ class TestTuned:
             switched = seawall("maintenance", "off")
         assert (switched.code, switched.recap["changed"]) == (0, 1), switched.output
         assert "maintenance  off" in seawall("status").output
-        assert until_open(session).status == 200
+        until("/api/v1/documents", 200, of(UNLIMITED, session))
 
     @pytest.mark.requirement("RL-10")
     def test_limits_that_are_only_tried_refuse_nobody(self) -> None:
