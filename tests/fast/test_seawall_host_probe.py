@@ -25,7 +25,7 @@ def test_disk_of_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
 
 
 # S104 warns of services that listen everywhere; here nothing listens, it is an address that a user may set.
-@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.0.0.2"])  # noqa: S104
+@pytest.mark.parametrize("address", ["0.0.0.0", "127.0.0.1", "127.0.0.2"])  # noqa: S104 - asked for, not bound
 def test_an_address_of_the_host(address: str) -> None:
     assert can_bind(address)
 

@@ -148,7 +148,7 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(stack: Stack) -> Iterator[Browser]:  # noqa: ARG001
+def browser(stack: Stack) -> Iterator[Browser]:  # noqa: ARG001 - it must be there first
     with Browser() as started:
         yield started
     assert docker("ps", "--all", "--quiet", "--filter", f"name={started.name}") == ""

@@ -151,7 +151,7 @@ def remove(settings: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def installed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:  # noqa: ARG001
+def installed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:  # noqa: ARG001 - it must be there first
     """Deployed while its names still lead to a machine where nobody answers, as a first deploy often is."""
     (edge,) = (name for name in named_images() if name.startswith("seawall/edge:"))
     base = docker("run", "--rm", "--network=none", "--entrypoint=cat", edge, "/etc/seawall-base")
@@ -400,7 +400,7 @@ except OSError as error:
     assert done.stdout.splitlines() == expected, done.stderr
 
 
-def test_account_and_keys_are_for_their_owners_alone(installed: Served) -> None:  # noqa: ARG001
+def test_account_and_keys_are_for_their_owners_alone(installed: Served) -> None:  # noqa: ARG001 - it must be there first
     for name in ("state", "issued"):
         status = (ROOT / "acme" / name).stat()
         assert (status.st_mode & 0o777, status.st_uid) == (0o700, 10105), name

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
+from functools import partial
 
 import pytest
 from conftest import Stack
@@ -62,7 +63,7 @@ class Place:
     patient: bool = False
 
     def ask(self, path: str = "", **more: object) -> Request:
-        return replace(Request(path or self.path, host=self.name), **more)  # type: ignore[arg-type]
+        return replace(Request(path or self.path, host=self.name), **more)  # type: ignore[arg-type]  # of many types, by name
 
     def say(self, *lines: str, start: str = "") -> bytes:
         """HTTP/1.1 that no library would write, so that nothing is added to it."""
@@ -140,6 +141,10 @@ def large(field: str, length: int) -> tuple[tuple[str, str], ...]:
     return ((field, "a" * length),)
 
 
+def asked_below(prefix: str, place: Place) -> Request:
+    return place.ask(prefix + place.path)
+
+
 PATHS = {
     "encoded slash": "/x%2f..",
     "encoded backslash": "/x%5c/..",
@@ -150,7 +155,7 @@ PATHS = {
     "single dot": "/.",
 }
 CONDITIONS = [
-    *(Condition(name, 400, LOOK_AT_THE_PATH, lambda p, x=prefix: p.ask(x + p.path)) for name, prefix in PATHS.items()),  # type: ignore[misc]
+    *(Condition(name, 400, LOOK_AT_THE_PATH, partial(asked_below, prefix)) for name, prefix in PATHS.items()),
     Condition("encoded NUL", 400, ALL, lambda p: p.ask(f"/x%00/..{p.path}")),
     Condition("half an escape", 400, ALL, lambda p: p.ask(f"{p.path}%2")),
     Condition("garbage", 400, ALL, lambda p: p.say(start="\x01\x02 of no protocol at all")),
