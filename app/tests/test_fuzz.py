@@ -126,17 +126,28 @@ def test_what_is_no_http_has_the_id_that_it_came_with(server: RunningServer, bad
     assert (named in answer) == kept
 
 
+BEFORE_FIELDS = {
+    "headers": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
+    # The head is answered only when the body has ended, and trailers are a part of that.
+    "trailers": b"POST /api/v1/documents HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n",
+    "trailers after an answer": b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n",
+}
+
+
 @pytest.mark.requirement("ERR-01", "SEC-07")
-@pytest.mark.parametrize("piece", [b"a" * 1000, b"X-More: more\r\n" * 80], ids=["one header", "many headers"])
-def test_headers_without_end_are_cut_off(server: RunningServer, piece: bytes) -> None:
-    answer = say(server, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nX-First: " + b"a\r\nX-Long: " + piece * 4000)
+@pytest.mark.parametrize("piece", [b"a" * 1000, b"X-More: more\r\n" * 80], ids=["one field", "many fields"])
+@pytest.mark.parametrize("before", list(BEFORE_FIELDS))
+def test_fields_without_end_are_cut_off(server: RunningServer, before: str, piece: bytes) -> None:
+    begun = BEFORE_FIELDS[before] + b"X-First: a\r\nX-Long: "
+    answer = say(server, begun + piece * 4000)
     # Whoever is still sending may be cut off before the answer is read.
     if answer:
-        assert answer.startswith(b"HTTP/1.1 400 ")
+        assert answer.startswith(b"HTTP/1.1 405 " if before == "trailers after an answer" else b"HTTP/1.1 400 ")
         judge(answer, "GET")
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(TIMEOUT_SECONDS)
         client.connect(str(server.socket))
+        client.sendall(begun)
         sent = 0
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             while sent < 8_000_000:
@@ -148,3 +159,10 @@ def test_large_headers_and_a_body_in_one_piece_are_let_through(server: RunningSe
     head = b"POST /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: " + b"a" * 30_000
     answer = say(server, head + b"\r\nContent-Length: 200000\r\n\r\n" + b"b" * 200_000)
     assert answer.startswith(b"HTTP/1.1 405 ")
+
+
+def test_a_body_in_many_small_chunks_is_let_through(server: RunningServer) -> None:
+    """More bytes of framing than a head may have, and no more than a body may have."""
+    chunks = b"1;what=ever\r\n \r\n" * 20_000 + b'e\r\n{"title": "t"}\r\n0\r\nX-Trailer: one\r\n\r\n'
+    head = b"POST /api/v1/documents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: application/json\r\n"
+    assert say(server, head + b"Transfer-Encoding: chunked\r\n\r\n" + chunks).startswith(b"HTTP/1.1 201 ")

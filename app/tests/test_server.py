@@ -121,3 +121,29 @@ def test_the_worker_count_follows_the_environment(boot: Boot) -> None:
 def test_answers_do_not_name_the_server(boot: Boot) -> None:
     headers = boot().start().until_answering().get("/healthz").headers
     assert "server" not in headers
+
+
+def say(server: RunningServer, data: bytes) -> bytes:
+    """What is answered until the server hangs up."""
+    answer = b""
+    with closing(server.connection()) as connection:
+        connection.connect()
+        connection.sock.sendall(data)
+        while received := connection.sock.recv(65536):
+            answer += received
+    return answer
+
+
+@pytest.mark.requirement("SEC-04", "SEC-05")
+def test_a_trailer_is_no_header(boot: Boot) -> None:
+    """The edge judges the head; what comes after the body must not say who asks, or whether it was asked before."""
+    server = boot(REQUIRE_AUTHENTICATED_PRINCIPAL="true").start().until_answering("/readyz")
+    user, path = str(uuid4()), b"POST /api/v1/documents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head = path + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    sent = b'e\r\n{"title": "t"}\r\n0\r\n'
+    principal = b"X-Principal-Id: %b\r\n" % user.encode()
+    assert say(server, head + b"\r\n" + sent + principal + b"\r\n").startswith(b"HTTP/1.1 401 ")
+    # A second one would make the first one doubtful, and so another's request fail.
+    answer = say(server, head + principal + b"\r\n" + sent + b"X-Principal-Id: %b\r\n\r\n" % str(uuid4()).encode())
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert f'"owner_id":"{user}"'.encode() in answer
