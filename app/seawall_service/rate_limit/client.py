@@ -49,9 +49,13 @@ def principal_of_edge(scope: Scope, headers: Headers) -> UUID | None:
 
 class Clients:
     def __init__(self, strategy: Literal["ip", "user_or_ip"], identify: Identify) -> None:
-        self._identify = identify if strategy == "user_or_ip" else None
+        self._identify = identify
+        self._by_user = strategy == "user_or_ip"
+
+    def user_of(self, scope: Scope) -> UUID | None:
+        return self._identify(scope, Headers(scope=scope))
 
     def of(self, scope: Scope) -> Client:
         address = address_key(scope["state"].get("client_ip"))
-        user_id = self._identify(scope, Headers(scope=scope)) if self._identify else None
+        user_id = self.user_of(scope) if self._by_user else None
         return Client(f"user:{user_id}" if user_id else address, address)
