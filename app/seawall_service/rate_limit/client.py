@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Literal, NamedTuple
 from uuid import UUID
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from seawall_service.security.peer import plain_address
 from seawall_service.security.principal import HEADER, parse_principal
 
 # One customer usually owns that many bits of IPv6, and could otherwise use a new address for every request.
@@ -29,12 +30,10 @@ class Client(NamedTuple):
 def address_key(address: str | None) -> str:
     """Whatever is no address shares one key: nobody gets a new limit by sending nonsense."""
     try:
-        parsed = ip_address(address or "")
+        parsed = plain_address(address or "")
     except ValueError:
         return UNKNOWN
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped:
-            return f"ip:{parsed.ipv4_mapped}"
         return f"ip:{ip_network((int(parsed), IPV6_PREFIX), strict=False)}"
     return f"ip:{parsed}"
 
