@@ -37,7 +37,7 @@ async def update_user(  # noqa: PLR0913, PLR0917 -- each is something that FastA
     async with database_of(request).transaction() as connection:
         user = await run_once(
             connection,
-            Keyed(principal_id, context.idempotency_key, "UpdateUser", user_id.bytes + body.model_dump_json().encode()),
+            Keyed(principal_id, context.idempotency_key, "UpdateUser", user_id.bytes + body.as_sent()),
             UserPublicResponse,
             lambda: service.update_user(connection, command, principal_id, context),
         )
