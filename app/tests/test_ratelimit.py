@@ -536,7 +536,7 @@ def degraded_workers(server: RunningServer) -> float:
     return sum(sample.value for family in families for sample in family.samples if sample.name == "rate_limit_degraded")
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

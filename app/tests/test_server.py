@@ -48,11 +48,10 @@ def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None
     server = boot(GUNICORN_GRACEFUL_TIMEOUT="8", REQUEST_TIMEOUT_SECONDS="60").start().until_answering("/readyz")
     with closing(begin_request(server, str(uuid4()))):
         time.sleep(0.5)
-        started = time.monotonic()
         server.terminate()
         assert server.wait() == 0
-        assert time.monotonic() - started < 8
-    assert any("Application shutdown complete" in line["event"] for line in server.log_lines)
+    # Of both workers: one that had to be killed at the end of the grace period would not say so.
+    assert sum("Application shutdown complete" in line["event"] for line in server.log_lines) == 2
 
 
 @pytest.mark.requirement("RUN-03")
@@ -95,13 +94,17 @@ def test_the_health_check_follows_the_bind(boot: Boot, bind: str) -> None:
 
     assert check() == 1
     server.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while check() != 0:
         assert time.monotonic() < deadline, server.stdout
         time.sleep(0.1)
-    started = time.monotonic()
-    assert check() == 0
-    assert time.monotonic() - started < 0.5
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        assert check() == 0
+        took.append(time.monotonic() - started)
+    # The shortest: Docker asks every few seconds, on a busy machine as well.
+    assert min(took) < 0.5
     os.kill(server.running.pid, signal.SIGSTOP)
     for pid in server.worker_pids():
         os.kill(pid, signal.SIGSTOP)
