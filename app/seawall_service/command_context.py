@@ -8,7 +8,7 @@ from uuid import UUID
 
 from fastapi import Depends, Request
 
-from seawall_service.db.transaction import after_commit_of
+from seawall_service.db.transaction import AfterCommit, after_commit_of
 from seawall_service.idempotency.key import IdempotencyKey
 
 
@@ -28,7 +28,7 @@ class CommandContext:
     idempotency_key: str | None = None
     client_ip: str | None = None
     user_agent: str | None = None
-    after_commit: list[Callable[[], None]] = field(default_factory=list)
+    after_commit: list[AfterCommit] = field(default_factory=list)
     announce: Callable[[UUID, int], None] | None = None
 
     def announce_after_commit(self, document_id: UUID, position: int) -> None:

@@ -9,6 +9,8 @@ from seawall_service.otel.endpoints import Signal, build_otlp_endpoint
 from seawall_service.setting_types import BucketName, LowerCase, Origins
 
 Share = Annotated[float, Field(ge=0, le=1)]
+# The exporters of this image speak no other one: asked for gRPC, they would send HTTP in silence.
+OtlpProtocol = Annotated[Literal["http/protobuf"], LowerCase]
 Prefix = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
@@ -80,6 +82,20 @@ class TelemetrySettings(BaseSettings):
     )
     otel_metrics_endpoint: str = Field(
         "", alias="OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", description="the whole address for metrics, where it differs"
+    )
+    otel_protocol: OtlpProtocol = Field(
+        "http/protobuf",
+        alias="OTEL_EXPORTER_OTLP_PROTOCOL",
+        description="http/protobuf, the only one that is spoken: give the collector's address for that, usually port 4318",
+    )
+    otel_traces_protocol: OtlpProtocol = Field(
+        "http/protobuf", alias="OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", description="http/protobuf, the only one that is spoken"
+    )
+    otel_logs_protocol: OtlpProtocol = Field(
+        "http/protobuf", alias="OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", description="http/protobuf, the only one that is spoken"
+    )
+    otel_metrics_protocol: OtlpProtocol = Field(
+        "http/protobuf", alias="OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", description="http/protobuf, the only one that is spoken"
     )
     otel_logs: bool = Field(default=False, alias="OTEL_LOGS", description="true sends log lines to the collector as well")
     otel_metrics: bool = Field(default=False, alias="OTEL_METRICS", description="true sends metrics to the collector as well")

@@ -19,7 +19,7 @@ from seawall_service.middleware.context import VALID_REQUEST_ID
 log = structlog.get_logger(__name__)
 
 # Above what the edge lets through (4 times 8 KiB), for whoever runs the image without one.
-MAX_HEAD_BYTES = 65_536
+MAX_FIELD_BYTES = 65_536
 
 
 def refusal(status: int, reason: str, given: str) -> JSONResponse:
@@ -32,29 +32,49 @@ def refusal(status: int, reason: str, given: str) -> JSONResponse:
 
 
 class EnvelopeHttpProtocol(HttpToolsProtocol):
-    """Bounds a request's head, which its server reads as far as memory goes."""
+    """Bounds what is no body, the head and the trailers, which its server reads as far as memory goes.
+
+    Trailers are dropped (RFC 9110, 6.5.1): among the headers they would say who asks, after the edge has looked.
+    """
 
     in_head = True
-    head_bytes = 0
+    got_further = False
+    field_bytes = 0
 
     def on_message_begin(self) -> None:
-        self.in_head, self.head_bytes = True, 0
+        self.in_head, self.field_bytes = True, 0
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.in_head:
+            super().on_header(name, value)
+
     def on_headers_complete(self) -> None:
-        self.in_head = False
+        self.in_head, self.got_further = False, True
         super().on_headers_complete()
 
+    def on_body(self, body: bytes) -> None:
+        self.got_further = True
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.got_further = True
+        super().on_message_complete()
+
     def data_received(self, data: bytes) -> None:
-        was_in_head = self.in_head
+        self.got_further = False
         super().data_received(data)
-        # Only what is head from its first byte to its last: a body may begin in the same piece.
-        if was_in_head and self.in_head and not self.transport.is_closing():
-            self.head_bytes += len(data)
-            if self.head_bytes > MAX_HEAD_BYTES:
-                self.send_400_response("The request's headers are too large")
+        # Only pieces that are nothing else from their first byte to their last: a body may begin or end in the same one.
+        self.field_bytes = 0 if self.got_further else self.field_bytes + len(data)
+        if self.field_bytes > MAX_FIELD_BYTES and not self.transport.is_closing():
+            self.send_400_response("The request's headers are too large")
 
     def send_400_response(self, msg: str) -> None:
+        # There is no cycle where an upgrade came with a body.
+        if not self.in_head and self.cycle is not None and self.cycle.response_started:
+            # Into an answer that has begun, nothing else can be written.
+            self.transport.close()
+            return
         given = dict(self.headers or ()).get(b"x-request-id", b"")
         response = refusal(HTTPStatus.BAD_REQUEST, msg, given.decode("latin-1"))
         head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)

@@ -3,6 +3,7 @@
 from typing import Annotated
 from uuid import UUID
 
+import orjson
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
@@ -50,6 +51,10 @@ class StrictRequest(BaseModel):
         known = {name: data[name] for name in cls.model_fields if name in data}
         unknown = next((name for name in data if name not in known), None)
         return known if unknown is None else known | {unknown: data[unknown]}
+
+    def as_sent(self) -> bytes:
+        """What the client said and nothing else, by name: the same in a release that knows more fields, or in another order."""
+        return orjson.dumps(self.model_dump(mode="json", exclude_unset=True), option=orjson.OPT_SORT_KEYS)
 
 
 class BaseResponse(BaseModel):

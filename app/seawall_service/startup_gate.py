@@ -6,7 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
-from ipaddress import ip_network
 from typing import Literal, NoReturn
 from urllib.parse import urlsplit
 
@@ -15,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from seawall_service.errors import SeawallError
+from seawall_service.security.peer import plain_network
 from seawall_service.security.signing_key import UnfitKeyError, cure_for, load_signing_key
 from seawall_service.settings import EnvironmentSettings, MigrationSettings, Settings
 
@@ -156,7 +156,7 @@ def proxies_are_named(settings: Settings, component: Component) -> Iterator[Refu
     if not settings.is_production or component == "command" or settings.binds_unix_socket:
         return
     for entry in settings.forwarded_allow_ips:
-        if entry == "*" or ip_network(entry, strict=False).prefixlen < WIDEST_PROXY_NETWORK:
+        if entry == "*" or plain_network(entry).prefixlen < WIDEST_PROXY_NETWORK:
             yield Refusal(
                 "FORWARDED_ALLOW_IPS",
                 f"believes everybody ({entry}), so whoever reaches the port could act as any user",

@@ -11,7 +11,7 @@ from websockets.typing import Origin, Subprotocol
 
 from tests.running_server import RunningServer
 
-WAIT_SECONDS = 20.0
+WAIT_SECONDS = 60.0
 
 type Message = dict[str, Any]
 

@@ -13,17 +13,18 @@ from pathlib import Path
 from typing import Any, Self
 
 START_SECONDS = 60.0
-STOP_SECONDS = 20.0
+STOP_SECONDS = 60.0
+ANSWER_SECONDS = 30.0
 
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=ANSWER_SECONDS)
         self.path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(ANSWER_SECONDS)
         self.sock.connect(str(self.path))
 
 
@@ -105,7 +106,7 @@ class RunningServer:
         return [json.loads(line) for line in self.stdout_path.read_bytes().split(b"\n")[:-1]]
 
     def connection(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self.address, timeout=10) if self.address else UnixConnection(self.socket)
+        return http.client.HTTPConnection(self.address, timeout=ANSWER_SECONDS) if self.address else UnixConnection(self.socket)
 
     def request(self, method: str, path: str, body: object = None, headers: dict[str, str] | None = None) -> Answer:
         connection = self.connection()

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Coroutine
 from typing import Any, Self
 
-CALL_SECONDS = 10.0
+CALL_SECONDS = 30.0
 ACT_SECONDS = 0.5
 CHUNK_BYTES = 65_536
 

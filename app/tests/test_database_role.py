@@ -12,6 +12,7 @@ import psycopg
 import pytest
 
 from tests.conftest import Boot
+from tests.running_server import RunningServer
 from tests.test_startup_gate import PRODUCTION
 
 OWNER = {
@@ -63,14 +64,24 @@ def test_the_application_role_may_start(boot: Boot) -> None:
     assert server.get("/api/v1/documents").status == 401
 
 
+def refused_at_the_start(boot: Boot, environment: dict[str, str]) -> RunningServer:
+    """On a machine so busy that the database is late for the start, the workers judge later: then once more."""
+    for _ in range(10):
+        server = boot(**environment).start()
+        code = server.wait()
+        if "startup.database_late" not in server.stdout:
+            assert code == 78
+            return server
+    raise AssertionError("the database was late for each of the starts")
+
+
 @pytest.mark.requirement("SEC-02")
 @pytest.mark.parametrize(
     ("expected_role", "reason"),
     [("seawall_migrator", "logged in as seawall_migrator"), ("seawall_owner", "logs in as seawall_migrator, which is not")],
 )
 def test_the_owner_is_refused_whatever_its_name(boot: Boot, expected_role: str, reason: str) -> None:
-    server = boot(**PRODUCTION | OWNER | {"APP_DB_ROLE": expected_role}).start()
-    assert server.wait() == 78
+    server = refused_at_the_start(boot, PRODUCTION | OWNER | {"APP_DB_ROLE": expected_role})
     refusal = json.loads(server.stderr.splitlines()[0])
     assert refusal["variable"] == "DATABASE_URL"
     assert reason in refusal["problem"]
@@ -113,9 +124,7 @@ def changed_by_hand(owner: psycopg.Connection, statements: str) -> Iterator[None
 )
 def test_a_way_to_change_history_is_refused(boot: Boot, owner: psycopg.Connection, statements: str, reason: str) -> None:
     with changed_by_hand(owner, statements):
-        server = boot(**PRODUCTION).start()
-        assert server.wait() == 78
-        assert reason in server.stderr
+        assert reason in refused_at_the_start(boot, PRODUCTION).stderr
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ RAISED: dict[str, tuple[Exception, int]] = {
 @pytest.fixture(scope="module")
 def failing() -> Iterator[TestClient]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("REQUEST_TIMEOUT_SECONDS", "0.2")
+        patch.setenv("REQUEST_TIMEOUT_SECONDS", "2")
         app = create_app(load_settings("api"))
 
     @app.get("/raise/{name}")

@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from uuid import UUID, uuid4
 
 import psycopg
@@ -127,19 +128,25 @@ def is_refusal(answer: Answer) -> bool:
     return bool(error["code"] == "service_unavailable" and error["request_id"] == answer.headers["X-Request-ID"])
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+@contextlib.contextmanager
+def behind_lines_that_fail(directory: Path, application: str) -> Iterator[Service]:
     with Proxy("db", 5432) as database, Proxy("cache", 6379) as cache:
         urls = {
             "DATABASE_URL": f"postgresql://seawall_app@127.0.0.1:{database.port}/app",
             "REDIS_URL": f"redis://seawall@127.0.0.1:{cache.port}/0",
         }
-        server = RunningServer(tmp_path_factory.mktemp("faults") / "server", "asgi", ENVIRONMENT | urls)
+        server = RunningServer(directory / "server", application, ENVIRONMENT | urls)
         try:
             server.start().until_answering("/readyz")
             yield Service(server, database, cache)
         finally:
             server.kill()
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with behind_lines_that_fail(tmp_path_factory.mktemp("faults"), "asgi") as running:
+        yield running
 
 
 @contextlib.contextmanager
@@ -237,7 +244,7 @@ def test_a_locked_row(service: Service, owner: psycopg.Connection) -> None:
     with Load(service) as load:
         with connect("DATABASE_URL", "DATABASE_PASSWORD_FILE") as holder, holder.transaction():
             holder.execute("SELECT 1 FROM proj_documents WHERE id = %s FOR UPDATE", (UUID(load.document),))
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + RECOVERY_SECONDS
             while not load.answers[503]:
                 assert time.monotonic() < deadline
                 time.sleep(0.05)

@@ -1,18 +1,27 @@
 """A command with an Idempotency-Key runs once, however often and however much in parallel it is sent."""
 
 import asyncio
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import FunctionType
+from typing import Any, cast
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
+from fastapi.routing import APIRoute
 from psycopg.rows import dict_row
-from pydantic import BaseModel
+from pydantic import BaseModel, create_model
 from starlette.testclient import TestClient
 
 from seawall_service.db.pool import Connection, connection_arguments
+from seawall_service.documents.router import router as documents_router
 from seawall_service.idempotency.service import Keyed, run_once
+from seawall_service.main import create_app
+from seawall_service.schemas import StrictRequest
 from seawall_service.startup_gate import load_settings
+from seawall_service.users.router import router as users_router
+from tests.conftest import client_of
 
 
 class Done(BaseModel):
@@ -59,6 +68,60 @@ def test_another_releases_answer_is_repeated_as_far_as_this_one_knows_it(
     unknown = api.post(entries, json={"content": "a"}, headers=keyed)
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (409, "conflict")
     assert count(api, entries, headers) == 1
+
+
+def with_newer_models(route: APIRoute) -> Callable[..., object]:
+    """The route's own function as a later release may have it: its body has one more field, and that one comes first."""
+    now = cast("FunctionType", route.endpoint)
+    body = now.__annotations__["body"]
+    fields: dict[str, Any] = {
+        "added_later": (str, "a default"),
+        **{name: (field.annotation, field) for name, field in body.model_fields.items()},
+    }
+    later = FunctionType(now.__code__, now.__globals__, now.__name__, now.__defaults__, now.__closure__)
+    later.__annotations__ = now.__annotations__ | {"body": create_model("LaterRequest", __base__=StrictRequest, **fields)}
+    return later
+
+
+@pytest.fixture(scope="module")
+def later() -> Iterator[TestClient]:
+    app = create_app(load_settings("api"))
+    for route in [*documents_router.routes, *users_router.routes]:
+        if isinstance(route, APIRoute) and "body" in route.endpoint.__annotations__:
+            newer = with_newer_models(route)
+            app.add_api_route(f"/later{route.path}", newer, methods=list(route.methods or ()), status_code=route.status_code)
+    with client_of(app) as client:
+        yield client
+
+
+@pytest.mark.requirement("DB-05")
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/v1/documents", {"title": "t"}),
+        ("POST", "/api/v1/documents/{document}/entries", {"content": "a"}),
+        ("POST", "/api/v1/documents/{document}/entries", {"content": "a", "expected_version": None}),
+        ("POST", "/api/v1/documents/{document}/members", {"user_id": str(UUID(int=7)), "role": "viewer"}),
+        ("POST", "/api/v1/documents/{document}/transfer", {"to_user_id": "{member}"}),
+        ("PATCH", "/api/v1/users/{user}", {"display_name": "Ada"}),
+    ],
+)
+def test_a_key_outlasts_a_release_that_knows_more_fields(
+    api: TestClient, later: TestClient, user_id: str, method: str, path: str, body: dict[str, Any]
+) -> None:
+    sent = {"X-Principal-Id": user_id}
+    document, member = api.post("/api/v1/documents", json={"title": "t"}, headers=sent).json()["id"], str(uuid4())
+    added = api.post(f"/api/v1/documents/{document}/members", json={"user_id": member, "role": "viewer"}, headers=sent)
+    assert added.status_code == 201
+    names = {"document": document, "member": member, "user": user_id}
+    asked = {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
+    path, keyed = path.format(**names), sent | {"Idempotency-Key": "one"}
+    first = api.request(method, path, json=asked, headers=keyed)
+    assert first.status_code in {200, 201}, first.text
+    second = later.request(method, f"/later{path}", json=asked, headers=keyed)
+    assert (second.status_code, second.content) == (first.status_code, first.content)
+    other = later.request(method, f"/later{path}", json=asked | {"added_later": "said"}, headers=keyed)
+    assert (other.status_code, other.json()["error"]["code"]) == (409, "idempotency_key_reused")
 
 
 def test_creating_a_document_too(api: TestClient, headers: dict[str, str]) -> None:
@@ -127,7 +190,7 @@ async def run_while_another_runs(principal_id: UUID, expired: str) -> None:
         return Keyed(principal_id, key, "Nothing", b"")
 
     async def meanwhile(second: Connection) -> Done:
-        async with asyncio.timeout(3), second.transaction():
+        async with asyncio.timeout(30), second.transaction():
             return await run_once(second, keyed(expired), Done, nothing)
 
     async with (

@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
@@ -136,6 +136,73 @@ def test_who_knows_more_than_there_is_gets_what_comes(servers: Servers, headers:
     with watching(servers[0], document, headers, after=7) as live:
         append(servers[1], document, headers)
         assert positions(live.entries(1)) == [2]
+
+
+def set_entry_count(database: psycopg.Connection, document: str, count: int) -> None:
+    """Entries cannot be removed, so what a socket has seen of a lost future is written beforehand."""
+    done = database.execute("UPDATE proj_documents SET entry_count = %s WHERE id = %s", (count, document.rsplit("/", 1)[1]))
+    assert done.rowcount == 1
+
+
+@pytest.mark.requirement("WS-05")
+@pytest.mark.parametrize("written_by", [0, 1], ids=["its own container", "another one"])
+def test_a_socket_learns_that_its_document_was_set_back(
+    servers: Servers, headers: dict[str, str], database: psycopg.Connection, written_by: int
+) -> None:
+    """By a backup that was brought back under it: new entries stand at positions that it takes for known."""
+    document = new_document(servers[0], headers)
+    append(servers[0], document, headers)
+    set_entry_count(database, document, 9)
+    with watching(servers[0], document, headers) as live:
+        set_entry_count(database, document, 1)
+        append(servers[written_by], document, headers)
+        said, code = live.until_closed()
+        assert ([(item["type"], item.get("code")) for item in said], code) == ([("error", "conflict")], 1012)
+    again = connect(servers[0], f"{document}/live?after=9", headers)
+    with closing(again):
+        assert again.receive()["position"] == 2
+        append(servers[written_by], document, headers)
+        assert positions(again.entries(1)) == [3]
+
+
+@pytest.mark.requirement("WS-05")
+def test_who_comes_after_a_set_back_is_not_kept_waiting_by_who_came_before(
+    boot: Boot, headers: dict[str, str], database: psycopg.Connection
+) -> None:
+    server = boot(WEB_CONCURRENCY="1").start().until_answering("/readyz")
+    document = new_document(server, headers)
+    set_entry_count(database, document, 9)
+    with watching(server, document, headers) as before:
+        set_entry_count(database, document, 0)
+        with watching(server, document, headers) as later:
+            append(server, document, headers)
+            assert positions(later.entries(1)) == [1]
+            assert before.until_closed()[1] == 1012
+            append(server, document, headers)
+            assert positions(later.entries(1)) == [2]
+    assert errors_of(server) == []
+
+
+@pytest.mark.requirement("WS-05")
+def test_who_waits_for_what_is_lost_asks_no_end_of_questions(
+    boot: Boot, headers: dict[str, str], database: psycopg.Connection
+) -> None:
+    """Told of entries, behind them, and then they are gone."""
+    server = boot(WEB_CONCURRENCY="1", REDIS_URL="").start().until_answering("/readyz")
+    document = new_document(server, headers)
+    with watching(server, document, headers) as live:
+        told: list[dict[str, Any]] = []
+        deadline = time.monotonic() + 60
+        while not told:
+            assert time.monotonic() < deadline
+            set_entry_count(database, document, 9)
+            # For a look, which comes often without Valkey: from then on the socket wants what cannot be read.
+            time.sleep(2)
+            set_entry_count(database, document, 0)
+            with suppress(TimeoutError):
+                told.append(live.receive(2))
+        assert [item["code"] for item in told] == ["conflict"]
+        assert live.until_closed() == ([], 1012)
 
 
 def test_an_entry_without_a_known_cause(servers: Servers, headers: dict[str, str], database: psycopg.Connection) -> None:
@@ -274,7 +341,7 @@ def test_one_access_line_for_each_socket(servers: Servers, headers: dict[str, st
         live.connection.send('{"type": "ping"}')
         live.receive()
     refusal(lambda: connect(servers[0], f"{document}/live", {"X-Principal-Id": str(uuid4())}))
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(lines(servers[0], "websocket.closed", document)) < 2 and time.monotonic() < deadline:
         time.sleep(0.05)
     watched, refused = lines(servers[0], "websocket.closed", document)
@@ -295,11 +362,10 @@ def test_sockets_close_at_sigterm_and_requests_finish(boot: Boot, headers: dict[
         # A request to each worker: by then the half one has been taken.
         for _ in range(6):
             server.get("/healthz")
-        started_at = time.monotonic()
         server.terminate()
+        # Before the drain ends: the half request would be cut then.
         codes = [live.until_closed()[1] for live in sockets]
         assert codes == [1012] * 6
-        assert time.monotonic() - started_at < 8
         connection.send(BODY[10:])
         assert connection.getresponse().status == 201
     assert server.wait() == 0

@@ -16,7 +16,7 @@ from tests.running_server import RunningServer
 from tests.tcp_proxy import Proxy
 from tests.test_live import PING, append, errors_of, new_document, positions, started
 
-LOOKED_AT_SECONDS = 30.0
+LOOKED_AT_SECONDS = 60.0
 PER_USER = 3
 
 

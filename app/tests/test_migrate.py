@@ -92,7 +92,7 @@ def test_a_run_killed_at_any_migration_is_finished_by_the_next(
         with start_migration() as run:
             wait_for_a_blocked_backend(fresh)
             run.send_signal(signal.SIGKILL)
-            run.communicate(timeout=10)
+            run.communicate(timeout=60)
     after = result(migrate())
     assert after["to"] == HEAD
     assert after["from"] == reached
@@ -113,7 +113,7 @@ def run_to(revision: str) -> None:
 
 
 def wait_for_a_blocked_backend(owner: psycopg.Connection) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         row = owner.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone()
         if row and row[0]:
@@ -128,7 +128,9 @@ def test_a_locked_table_is_tried_again(fresh: psycopg.Connection) -> None:
     with subprocess.Popen([sys.executable, "-c", upgrade_script(HEAD)], stderr=subprocess.PIPE, text=True) as run:
         with fresh.transaction(force_rollback=True):
             fresh.execute("LOCK TABLE alembic_version IN ACCESS EXCLUSIVE MODE")
-            time.sleep(6)
+            wait_for_a_blocked_backend(fresh)
+            # Longer than the lock_timeout of three seconds.
+            time.sleep(5)
             assert run.poll() is None
         _, stderr = run.communicate(timeout=60)
     assert run.returncode == 0, stderr

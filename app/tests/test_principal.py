@@ -1,5 +1,6 @@
 """X-Principal-Id is believed from the edge, in its canonical form, and once."""
 
+import socket
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -10,7 +11,7 @@ from starlette.testclient import TestClient
 from seawall_service.main import create_app
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.startup_gate import load_settings
-from tests.conftest import client_of
+from tests.conftest import Boot, client_of
 
 USER = str(uuid4())
 
@@ -69,16 +70,44 @@ def test_well_formed_is_taken(strict: TestClient) -> None:
 @pytest.mark.parametrize(
     ("peer", "forwarded", "judged"),
     [
-        (None, "", (True, None)),
-        (None, "198.51.100.7", (True, "198.51.100.7")),
-        (("127.0.0.1", 1), "198.51.100.7", (True, "198.51.100.7")),
-        (("127.0.0.1", 1), "6.6.6.6, 198.51.100.7", (True, "198.51.100.7")),
-        (("127.0.0.1", 1), "198.51.100.7, 127.0.0.1", (True, "198.51.100.7")),
-        (("203.0.113.9", 1), "198.51.100.7", (False, "203.0.113.9")),
+        (None, [], (True, None)),
+        (None, [""], (True, None)),
+        (None, ["198.51.100.7"], (True, "198.51.100.7")),
+        ("127.0.0.1", ["198.51.100.7"], (True, "198.51.100.7")),
+        ("127.0.0.1", ["6.6.6.6, 198.51.100.7"], (True, "198.51.100.7")),
+        ("127.0.0.1", ["198.51.100.7, 127.0.0.1"], (True, "198.51.100.7")),
+        ("203.0.113.9", ["198.51.100.7"], (False, "203.0.113.9")),
+        # Several lines are one list: the client's own come first.
+        ("127.0.0.1", ["6.6.6.6", "198.51.100.7"], (True, "198.51.100.7")),
+        ("127.0.0.1", ["6.6.6.6, 7.7.7.7", "198.51.100.7, 127.0.0.1"], (True, "198.51.100.7")),
+        ("127.0.0.1", ["198.51.100.7", "127.0.0.1", ""], (True, "198.51.100.7")),
+        # Of a socket for both families.
+        ("::ffff:127.0.0.1", ["198.51.100.7"], (True, "198.51.100.7")),
+        ("::ffff:203.0.113.9", ["198.51.100.7"], (False, "203.0.113.9")),
+        ("::ffff:10.1.2.3", ["198.51.100.7, ::ffff:127.0.0.1"], (True, "198.51.100.7")),
+        ("10.1.2.3", ["::ffff:198.51.100.7"], (True, "198.51.100.7")),
+        ("::ffff:11.1.2.3", ["198.51.100.7"], (False, "11.1.2.3")),
+        ("2001:db8:1::9", ["2001:DB8:7::1"], (True, "2001:db8:7::1")),
+        ("2001:db8:1::9", ["2001:db8:7::1, 2001:db8:1:0::2"], (True, "2001:db8:7::1")),
+        ("2001:db8:2::9", ["2001:db8:7::1"], (False, "2001:db8:2::9")),
+        # Whatever a proxy vouches for that is no address ends the way, too.
+        ("127.0.0.1", ["198.51.100.7, unknown"], (True, "unknown")),
     ],
 )
 def test_forwarded_for_is_believed_from_the_edge_only(
-    peer: tuple[str, int] | None, forwarded: str, judged: tuple[bool, str | None]
+    peer: str | None, forwarded: list[str], judged: tuple[bool, str | None]
 ) -> None:
-    peers = TrustedPeers(["127.0.0.1"], unix_socket=True)
-    assert peers.judge({"client": peer}, Headers({"x-forwarded-for": forwarded})) == judged
+    peers = TrustedPeers(["127.0.0.1", "::ffff:10.0.0.0/104", "2001:db8:1::/48"], unix_socket=True)
+    lines = Headers(raw=[(b"x-forwarded-for", line.encode()) for line in forwarded])
+    assert peers.judge({"client": peer and (peer, 1)}, lines) == judged
+
+
+@pytest.mark.requirement("SEC-04", "C3")
+def test_behind_a_socket_of_both_families_the_edge_is_known(boot: Boot) -> None:
+    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as free:
+        port = free.getsockname()[1]
+    strict = {"SEAWALL_BIND": f"[::]:{port}", "REQUIRE_AUTHENTICATED_PRINCIPAL": "true"}
+    server = boot(**strict)
+    server.address = f"127.0.0.1:{port}"
+    server.start().until_answering("/readyz")
+    assert server.get("/api/v1/documents", {"X-Principal-Id": USER}).status == 200

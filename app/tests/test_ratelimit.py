@@ -366,6 +366,44 @@ def test_sockets_of_one_address_share_its_limit_and_others_have_theirs(api: Test
         assert connect("198.51.100.2") == 101
 
 
+LIVE = f"/api/v1/documents/{UUID(int=7)}/live"
+NAMED = {"X-Principal-Id": str(UUID(int=7))}
+
+
+@pytest.mark.requirement("WS-06", "WS-03", "SEC-04")
+@pytest.mark.parametrize(
+    ("path", "headers", "status", "counted"),
+    [
+        (LIVE, NAMED | {"Origin": "https://evil.example"}, 403, "by user"),
+        (LIVE, {"Origin": "https://evil.example"}, 403, "by address"),
+        (LIVE, {}, 401, "by address"),
+        (LIVE, {"X-Principal-Id": "nobody"}, 401, "by address"),
+        (f"{LIVE}?after=-1", NAMED, 422, "by user"),
+        (LIVE, NAMED, 404, "by user"),
+        ("/api/v1/nowhere", NAMED, 404, "by user"),
+    ],
+)
+def test_an_upgrade_counts_whatever_it_is_refused_for(
+    limited: Limited, path: str, headers: dict[str, str], status: int, counted: str
+) -> None:
+    environment = {"WS_ALLOWED_ORIGINS": "https://example.org", "REQUIRE_AUTHENTICATED_PRINCIPAL": "true"}
+    with limited(RATE_LIMIT_BURST_DEFAULT="2", **environment) as client:
+
+        def refusal() -> WebSocketDenialResponse:
+            with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=headers):
+                pass
+            return denied.value
+
+        answers = [refusal() for _ in range(6)]
+        passed = 1 if counted == "by user" else 4
+        assert [answer.status_code for answer in answers] == [status] * passed + [429] * (6 - passed)
+        last = answers[-1]
+        error = last.json()["error"]
+        assert (error["code"], error["request_id"]) == ("rate_limited", last.headers["X-Request-ID"])
+        assert int(last.headers["Retry-After"]) > 0
+        assert set(last.headers) >= HEADERS
+
+
 def patient_client() -> Redis:
     """Without the service's short timeout: what is asked of it is what it counts, not how soon."""
     return Redis.from_url(
@@ -498,7 +536,7 @@ def degraded_workers(server: RunningServer) -> float:
     return sum(sample.value for family in families for sample in family.samples if sample.name == "rate_limit_degraded")
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

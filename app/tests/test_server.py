@@ -48,11 +48,10 @@ def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None
     server = boot(GUNICORN_GRACEFUL_TIMEOUT="8", REQUEST_TIMEOUT_SECONDS="60").start().until_answering("/readyz")
     with closing(begin_request(server, str(uuid4()))):
         time.sleep(0.5)
-        started = time.monotonic()
         server.terminate()
         assert server.wait() == 0
-        assert time.monotonic() - started < 8
-    assert any("Application shutdown complete" in line["event"] for line in server.log_lines)
+    # Of both workers: one that had to be killed at the end of the grace period would not say so.
+    assert sum("Application shutdown complete" in line["event"] for line in server.log_lines) == 2
 
 
 @pytest.mark.requirement("RUN-03")
@@ -95,13 +94,17 @@ def test_the_health_check_follows_the_bind(boot: Boot, bind: str) -> None:
 
     assert check() == 1
     server.start()
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while check() != 0:
         assert time.monotonic() < deadline, server.stdout
         time.sleep(0.1)
-    started = time.monotonic()
-    assert check() == 0
-    assert time.monotonic() - started < 0.5
+    took = []
+    for _ in range(5):
+        started = time.monotonic()
+        assert check() == 0
+        took.append(time.monotonic() - started)
+    # The shortest: Docker asks every few seconds, on a busy machine as well.
+    assert min(took) < 0.5
     os.kill(server.running.pid, signal.SIGSTOP)
     for pid in server.worker_pids():
         os.kill(pid, signal.SIGSTOP)
@@ -121,3 +124,29 @@ def test_the_worker_count_follows_the_environment(boot: Boot) -> None:
 def test_answers_do_not_name_the_server(boot: Boot) -> None:
     headers = boot().start().until_answering().get("/healthz").headers
     assert "server" not in headers
+
+
+def say(server: RunningServer, data: bytes) -> bytes:
+    """What is answered until the server hangs up."""
+    answer = b""
+    with closing(server.connection()) as connection:
+        connection.connect()
+        connection.sock.sendall(data)
+        while received := connection.sock.recv(65536):
+            answer += received
+    return answer
+
+
+@pytest.mark.requirement("SEC-04", "SEC-05")
+def test_a_trailer_is_no_header(boot: Boot) -> None:
+    """The edge judges the head; what comes after the body must not say who asks, or whether it was asked before."""
+    server = boot(REQUIRE_AUTHENTICATED_PRINCIPAL="true").start().until_answering("/readyz")
+    user, path = str(uuid4()), b"POST /api/v1/documents HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+    head = path + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n"
+    sent = b'e\r\n{"title": "t"}\r\n0\r\n'
+    principal = b"X-Principal-Id: %b\r\n" % user.encode()
+    assert say(server, head + b"\r\n" + sent + principal + b"\r\n").startswith(b"HTTP/1.1 401 ")
+    # A second one would make the first one doubtful, and so another's request fail.
+    answer = say(server, head + principal + b"\r\n" + sent + b"X-Principal-Id: %b\r\n\r\n" % str(uuid4()).encode())
+    assert answer.startswith(b"HTTP/1.1 201 ")
+    assert f'"owner_id":"{user}"'.encode() in answer

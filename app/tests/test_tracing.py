@@ -103,6 +103,11 @@ def test_without_exporter_each_request_has_ids_and_no_exporter_is_loaded(api: Te
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://collector"),
         ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://"),
         ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a b"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
+        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
+        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "gRPC"),
+        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http"),
     ],
 )
 def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -111,6 +116,16 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, variable: 
         load_settings("api")
     assert [refusal.variable for refusal in refused.value.refusals] == [variable]
     assert "password" not in str(refused.value)
+    if variable.endswith("_PROTOCOL"):
+        assert "Expected: http/protobuf, the only one that is spoken" in str(refused.value)
+
+
+@pytest.mark.requirement("OTEL-01")
+@pytest.mark.parametrize("value", ["http/protobuf", "HTTP/Protobuf", ""])
+def test_the_protocol_that_is_spoken_may_be_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    for signal in ("", "TRACES_", "LOGS_", "METRICS_"):
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL", value)
+    load_settings("api")
 
 
 @pytest.mark.requirement("LOG-02", "C6")

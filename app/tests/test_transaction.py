@@ -1,5 +1,6 @@
 """The commit comes before the answer, and one transaction spans everything that a route does."""
 
+import asyncio
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -18,6 +19,7 @@ from seawall_service.startup_gate import load_settings
 from tests.conftest import client_of, connect
 
 told_after_commit: list[str] = []
+told_in_order: list[str] = []
 
 
 async def create(connection: Connection, principal_id: CurrentUserId) -> str:
@@ -57,8 +59,28 @@ def doomed() -> Iterator[TestClient]:
         await connection.execute("SET LOCAL statement_timeout = '50ms'")
         await connection.execute("SELECT pg_sleep(5)")
 
+    @app.post("/told")
+    async def told(connection: DbSession, principal_id: CurrentUserId, context: Context) -> dict[str, str]:
+        document_id = await create(connection, principal_id)
+
+        async def committed() -> None:
+            with connect("DATABASE_URL", "DATABASE_PASSWORD_FILE") as other:
+                found = other.execute("SELECT count(*) FROM proj_documents WHERE id = %s", (document_id,)).fetchone()
+            await asyncio.sleep(0.1)
+            told_in_order.append(f"{found}")
+
+        context.after_commit.append(committed)
+        context.after_commit.append(lambda: told_in_order.append("and then"))
+        return {"id": document_id}
+
     with client_of(app) as client:
         yield client
+
+
+@pytest.mark.requirement("DB-02")
+def test_what_follows_the_commit_is_done_in_its_order_and_before_the_answer(doomed: TestClient, headers: dict[str, str]) -> None:
+    assert doomed.post("/told", headers=headers).status_code == 200
+    assert told_in_order == ["(1,)", "and then"]
 
 
 @pytest.mark.requirement("DB-02")

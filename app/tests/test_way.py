@@ -140,11 +140,24 @@ def test_forms_are_defined_in_schemas_only() -> None:
 def test_routes_get_session_and_user_by_their_aliases() -> None:
     for path in PACKAGE.glob("*/router.py"):
         assert "Depends" not in names_in(path), path
-    source = (PACKAGE / "documents/router.py").read_text(encoding="utf-8")
-    for node in ast.parse(source).body:
-        if isinstance(node, ast.AsyncFunctionDef):
-            annotations = {ast.unparse(argument.annotation) for argument in node.args.args if argument.annotation}
-            assert {"CurrentUserId", "DbSession"} <= annotations, node.name
+    for module in ("documents", "users"):
+        source = (PACKAGE / module / "router.py").read_text(encoding="utf-8")
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.AsyncFunctionDef):
+                annotations = {ast.unparse(argument.annotation) for argument in node.args.args if argument.annotation}
+                assert {"CurrentUserId", "DbSession"} <= annotations, node.name
+
+
+@pytest.mark.requirement("DB-02")
+def test_the_api_has_one_boundary_of_transactions() -> None:
+    """What is to be done after a commit is done there. Signing in is another matter: it holds no connection while it hashes."""
+    elsewhere = {
+        path.relative_to(PACKAGE).as_posix()
+        for path in PACKAGE.rglob("*.py")
+        if "transaction" in names_in(path) and path.parent.name not in {"db", "auth"}
+    }
+    # It is a program of its own.
+    assert elsewhere == {"users/first_user.py"}
 
 
 @pytest.mark.requirement("TST-02")

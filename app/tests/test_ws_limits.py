@@ -67,7 +67,7 @@ def counted(valkey: Redis) -> dict[str, int]:
     return {name: count for name, count in sums.items() if count}
 
 
-def until_counted(valkey: Redis, expected: dict[str, int], seconds: float = 20) -> None:
+def until_counted(valkey: Redis, expected: dict[str, int], seconds: float = 60) -> None:
     deadline = time.monotonic() + seconds
     while (found := counted(valkey)) != expected and time.monotonic() < deadline:
         time.sleep(0.05)
@@ -135,7 +135,7 @@ def test_one_more_than_the_limit_is_refused(servers: Servers, headers: dict[str,
             assert told(live) == "ws_limit"
         assert counted(valkey)["all"] == len(allowed)
         sockets[0].close()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             live = connect(servers[1], f"{one_more[0]}/live", one_more[1])
             stack.callback(live.close)
@@ -232,9 +232,14 @@ def outpaced(server: RunningServer, document: str, headers: dict[str, str]) -> b
         slow.close()
 
 
+def outpaced_once(server: RunningServer, headers: dict[str, str]) -> bool:
+    """On a busy machine many entries come at once, and the socket reads them at its own pace: then once more."""
+    return any(outpaced(server, new_document(server, headers), headers) for _ in range(5))
+
+
 @pytest.mark.requirement("WS-05")
 def test_a_socket_that_reads_less_than_is_written_is_closed(servers: Servers, headers: dict[str, str]) -> None:
-    assert outpaced(servers[0], new_document(servers[0], headers), headers)
+    assert outpaced_once(servers[0], headers)
 
 
 @pytest.mark.requirement("WS-05")
@@ -245,8 +250,7 @@ def test_what_waits_for_a_slow_socket_is_counted_in_bytes_too(
     server = started(tmp_path_factory, WS_SEND_QUEUE="64")
     try:
         server.until_answering("/readyz", seconds=60)
-        document = new_document(server, headers)
-        assert outpaced(server, document, headers)
+        assert outpaced_once(server, headers)
     finally:
         server.kill()
 

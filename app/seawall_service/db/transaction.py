@@ -1,20 +1,23 @@
 """One transaction a request, committed before the answer begins."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
 
 from seawall_service.db.pool import Connection, Database
 
+# What does not wait is a plain function; the answer waits for the others.
+type AfterCommit = Callable[[], Awaitable[None] | None]
+
 
 def database_of(request: Request) -> Database:
     return cast("Database", request.state.database)
 
 
-def after_commit_of(request: Request) -> list[Callable[[], None]]:
+def after_commit_of(request: Request) -> list[AfterCommit]:
     """What this request has to be done once its transaction is committed, in its order; never when it is not."""
-    calls: list[Callable[[], None]] = request.scope["state"].setdefault("after_commit", [])
+    calls: list[AfterCommit] = request.scope["state"].setdefault("after_commit", [])
     return calls
 
 
@@ -22,7 +25,9 @@ async def transaction(request: Request) -> AsyncGenerator[Connection]:
     async with database_of(request).transaction() as connection:
         yield connection
     for call in after_commit_of(request):
-        call()
+        waiting = call()
+        if waiting is not None:
+            await waiting
 
 
 # scope="function": by default FastAPI commits after the response, and a failing COMMIT would still be a 200.

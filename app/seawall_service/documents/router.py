@@ -43,7 +43,7 @@ async def create_document(
     command = CreateDocument(body.title)
     return await run_once(
         connection,
-        Keyed(principal_id, context.idempotency_key, "CreateDocument", body.model_dump_json().encode()),
+        Keyed(principal_id, context.idempotency_key, "CreateDocument", body.as_sent()),
         DocumentResponse,
         lambda: service.create_document(connection, command, principal_id, context),
     )
@@ -64,7 +64,7 @@ async def append_entry(
     command = AppendEntry(document_id, body.content, body.expected_version)
     entry = await run_once(
         connection,
-        Keyed(principal_id, context.idempotency_key, "AppendEntry", document_id.bytes + body.model_dump_json().encode()),
+        Keyed(principal_id, context.idempotency_key, "AppendEntry", document_id.bytes + body.as_sent()),
         AppendedEntryResponse,
         lambda: service.append_entry(connection, command, principal_id, context),
     )
@@ -87,7 +87,7 @@ async def transfer_document(
     command = TransferDocument(document_id, body.to_user_id, body.expected_version)
     return await run_once(
         connection,
-        Keyed(principal_id, context.idempotency_key, "TransferDocument", document_id.bytes + body.model_dump_json().encode()),
+        Keyed(principal_id, context.idempotency_key, "TransferDocument", document_id.bytes + body.as_sent()),
         DocumentResponse,
         lambda: service.transfer_document(connection, command, principal_id, context),
     )
@@ -109,7 +109,7 @@ async def add_member(
     command = AddMember(document_id, body.user_id, body.role, body.expected_version)
     return await run_once(
         connection,
-        Keyed(principal_id, context.idempotency_key, "AddMember", document_id.bytes + body.model_dump_json().encode()),
+        Keyed(principal_id, context.idempotency_key, "AddMember", document_id.bytes + body.as_sent()),
         MemberResponse,
         lambda: service.add_member(connection, command, principal_id, context),
     )

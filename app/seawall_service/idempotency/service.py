@@ -20,6 +20,8 @@ KEPT_FOR = "24 hours"
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
+    """`request` says what is asked for; it outlasts a release, whose models may have more fields than those of the one before."""
+
     principal_id: UUID
     key: str | None
     command_name: str

@@ -18,6 +18,14 @@ SWITCHED = 101
 INTERNAL_ERROR = 1011
 
 
+async def deny(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answers an upgrade; a server that can send no answer closes, which clients see as 403."""
+    if DENIAL in scope.get("extensions", {}):
+        await response(scope, receive, send)
+    else:
+        await send({"type": "websocket.close", "code": 1008})
+
+
 class SocketObserver:
     """Stands between the server and the application for one socket."""
 
@@ -65,11 +73,9 @@ class SocketObserver:
         return error_response(404, ErrorId.NOT_FOUND, "Not Found")
 
     async def deny(self, response: Response) -> None:
-        if DENIAL in self.scope.get("extensions", {}):
-            await response(self.scope, self.receive, self.send)
-        else:
-            self.status = response.status_code
-            await self._send({"type": "websocket.close", "code": 1008})
+        # Before: a close without a status is what this is called for.
+        self.status = response.status_code
+        await deny(response, self.scope, self.receive, self.send)
 
     async def fail(self) -> None:
         """After an error that nobody foresaw."""

@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from functools import lru_cache
-from ipaddress import IPv6Address, ip_address, ip_network
+from ipaddress import IPv6Address, ip_network
 from typing import Literal, NamedTuple
 from uuid import UUID
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from seawall_service.security.peer import plain_address
 from seawall_service.security.principal import HEADER, parse_principal
 
 # One customer usually owns that many bits of IPv6, and could otherwise use a new address for every request.
@@ -29,12 +30,10 @@ class Client(NamedTuple):
 def address_key(address: str | None) -> str:
     """Whatever is no address shares one key: nobody gets a new limit by sending nonsense."""
     try:
-        parsed = ip_address(address or "")
+        parsed = plain_address(address or "")
     except ValueError:
         return UNKNOWN
     if isinstance(parsed, IPv6Address):
-        if parsed.ipv4_mapped:
-            return f"ip:{parsed.ipv4_mapped}"
         return f"ip:{ip_network((int(parsed), IPV6_PREFIX), strict=False)}"
     return f"ip:{parsed}"
 
@@ -49,9 +48,13 @@ def principal_of_edge(scope: Scope, headers: Headers) -> UUID | None:
 
 class Clients:
     def __init__(self, strategy: Literal["ip", "user_or_ip"], identify: Identify) -> None:
-        self._identify = identify if strategy == "user_or_ip" else None
+        self._identify = identify
+        self._by_user = strategy == "user_or_ip"
+
+    def user_of(self, scope: Scope) -> UUID | None:
+        return self._identify(scope, Headers(scope=scope))
 
     def of(self, scope: Scope) -> Client:
         address = address_key(scope["state"].get("client_ip"))
-        user_id = self._identify(scope, Headers(scope=scope)) if self._identify else None
+        user_id = self.user_of(scope) if self._by_user else None
         return Client(f"user:{user_id}" if user_id else address, address)

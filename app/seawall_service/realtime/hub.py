@@ -2,6 +2,9 @@
 
 What is sent is always read from the database, after a notice that there is something to read: from this worker, from another
 one, or by looking, which happens seldom while the subscription stands and often while it does not.
+
+A database that a backup was brought back to has fewer entries than before. Whoever has more is told so, and has to come back:
+what is appended from then on stands at positions that it takes for known.
 """
 
 import asyncio
@@ -19,7 +22,7 @@ from seawall_service.errors import ServiceUnavailableError
 from seawall_service.realtime.bus import Bus, create_lasting_task
 from seawall_service.realtime.committed import Head, Written, heads_of_members, read_entries, require_member
 from seawall_service.realtime.limits import SocketCounts, SocketLimits
-from seawall_service.realtime.socket import EXPIRED, NO_MEMBER, Socket
+from seawall_service.realtime.socket import EXPIRED, NO_MEMBER, SET_BACK, Socket
 from seawall_service.realtime.valkey import build_client
 from seawall_service.settings import Settings
 
@@ -66,6 +69,7 @@ class Hub:
         self._readers = asyncio.Semaphore(READERS)
         self._look = asyncio.Event()
         self._looking: asyncio.Task[None] | None = None
+        self._doubting: asyncio.TimerHandle | None = None
 
     def announce(self, document_id: UUID, position: int) -> None:
         """To be called after the commit; never waits and never fails."""
@@ -75,6 +79,8 @@ class Hub:
     def add(self, socket: Socket, head: Head) -> None:
         room = self.rooms.setdefault(socket.document_id, Room(socket.document_id, head.position))
         room.sockets.add(socket)
+        if head.position < room.position:
+            self._look_soon()
         self._bus.subscribe()
         if self._looking is None:
             self._looking = create_lasting_task(self._keep_looking)
@@ -90,7 +96,12 @@ class Hub:
 
     def _on_notice(self, document_id: UUID, position: int) -> None:
         room = self.rooms.get(document_id)
-        if room is not None and position > room.position:
+        if room is None:
+            return
+        if position < room.position:
+            # It is late, or the document was set back.
+            self._look_soon()
+        elif position > room.position:
             room.grown = True
             if room.reading is None or room.reading.done():
                 room.reading = create_lasting_task(partial(self._read, room))
@@ -135,22 +146,30 @@ class Hub:
 
     async def read_page(self, socket: Socket) -> list[Written]:
         """What a socket that is behind gets next; empty when there is nothing, also because it is no member any more."""
+        pair = (socket.document_id, socket.user_id)
         while True:
+            known = socket.known
             try:
                 async with self._connection() as connection:
                     entries = await read_entries(connection, socket.document_id, socket.position)
-                    members = await heads_of_members(connection, [(socket.document_id, socket.user_id)])
+                    head = (await heads_of_members(connection, [pair])).get(pair)
             except UNREADABLE as error:
                 log.warning("live.database_away", reason=type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            if members:
+            if head is not None and head.position >= known:
                 return entries
-            socket.end(NO_MEMBER)
+            socket.end(NO_MEMBER if head is None else SET_BACK)
             return []
 
     def _look_now(self) -> None:
+        self._doubting = None
         self._look.set()
+
+    def _look_soon(self) -> None:
+        """Once for all who ask meanwhile: late notices are many where many append."""
+        if self._doubting is None:
+            self._doubting = asyncio.get_running_loop().call_later(LOOK_OFTEN_SECONDS, self._look_now)
 
     async def _keep_looking(self) -> None:
         """One query for all sockets: who is still a member, and which documents have grown without a notice."""
@@ -159,12 +178,13 @@ class Hub:
                 async with asyncio.timeout(LOOK_SECONDS if self._bus.connected else LOOK_OFTEN_SECONDS):
                     await self._look.wait()
             self._look.clear()
-            sockets = [socket for room in self.rooms.values() for socket in room.sockets]
-            if not sockets:
+            # With what they had before the question: they may get further while it is answered.
+            asked = [(room, room.position, socket, socket.known) for room in self.rooms.values() for socket in room.sockets]
+            if not asked:
                 continue
             try:
                 async with self._connection() as connection:
-                    pairs = {(socket.document_id, socket.user_id) for socket in sockets}
+                    pairs = {(socket.document_id, socket.user_id) for _, _, socket, _ in asked}
                     heads = await heads_of_members(connection, list(pairs))
             except UNREADABLE as error:
                 log.warning("live.database_away", reason=type(error).__name__)
@@ -172,10 +192,15 @@ class Hub:
                 self._look.set()
                 continue
             now = asyncio.get_running_loop().time()
-            for socket in sockets:
+            for room, reached, socket, known in asked:
                 head = heads.get((socket.document_id, socket.user_id))
                 if head is None:
                     socket.end(NO_MEMBER)
+                    continue
+                if head.position < reached:
+                    room.position = head.position
+                if head.position < known:
+                    socket.end(SET_BACK)
                 elif self._max_age is not None and now - socket.opened_at > self._max_age:
                     socket.end(EXPIRED)
                 else:
@@ -183,6 +208,8 @@ class Hub:
                     socket.fall_behind_of(head.position)
 
     async def close(self) -> None:
+        if self._doubting is not None:
+            self._doubting.cancel()
         tasks = [room.reading for room in self.rooms.values() if room.reading] + ([self._looking] if self._looking else [])
         for task in tasks:
             task.cancel()

@@ -1,7 +1,7 @@
 """/api/v1/documents/{document_id}/live: a WebSocket that tells a member each entry as it is appended."""
 
 import asyncio
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
@@ -12,10 +12,8 @@ from starlette.websockets import WebSocketDisconnect, WebSocketDisconnected
 from seawall_service.deps import CurrentUserId
 from seawall_service.documents.queries import WatchDocument
 from seawall_service.documents.schemas import MAX_INTEGER
-from seawall_service.error_handlers import error_response
-from seawall_service.errors import ErrorId
 from seawall_service.handlers import handling
-from seawall_service.rate_limit.interface import Decision, RateLimiter
+from seawall_service.rate_limit.interface import RateLimiter
 from seawall_service.rate_limit.policies import RateLimitPolicies
 from seawall_service.realtime.committed import Head
 from seawall_service.realtime.origin import AllowedOrigin, hub_of
@@ -33,13 +31,13 @@ AfterPosition = Annotated[int, Query(ge=0, le=MAX_INTEGER)]
 router = APIRouter(prefix="/api/v1/documents")
 
 
-async def count_hit(websocket: WebSocket, action: Literal["connect", "message"], user_id: UUID) -> Decision | None:
-    """None where there is no limiter."""
+async def may_say_more(websocket: WebSocket, user_id: UUID) -> bool:
+    """What the limiter says of one more message; it has counted the upgrade already, among the middleware."""
     limiter: RateLimiter | None = websocket.state.rate_limiter
     if limiter is None:
-        return None
+        return True
     policies: RateLimitPolicies = websocket.app.state.rate_limit_policies
-    return await limiter.hit(policies.socket_hits(user_id, websocket.state.client_ip, action))
+    return (await limiter.hit(policies.socket_hits(user_id, websocket.state.client_ip, "message"))).allowed
 
 
 @router.websocket("/{document_id}/live")
@@ -47,13 +45,6 @@ async def live(
     websocket: WebSocket, _: AllowedOrigin, document_id: UUID, principal_id: CurrentUserId, after: AfterPosition | None = None
 ) -> None:
     hub = hub_of(websocket)
-    decision = await count_hit(websocket, "connect", principal_id)
-    if decision is not None and not decision.allowed:
-        log.warning("rate_limit.rejected", rule="socket:connect")
-        retry = {"Retry-After": str(max(1, decision.retry_after_seconds))}
-        response = error_response(429, ErrorId.RATE_LIMITED, "Too many requests", None, retry)
-        await websocket.send_denial_response(response)
-        return
     with handling(WatchDocument(document_id, after), principal_id, document_id=document_id):
         head = await hub.head_for(document_id, principal_id)
     # Not beyond the end, as after a restore: what comes next would be taken for known.
@@ -131,8 +122,7 @@ async def judge(websocket: WebSocket, socket: Socket, text: str | None, data: by
     limit = hub_of(websocket).max_message_bytes
     if limit is not None and len(content) > limit:
         return TOO_LARGE
-    decision = await count_hit(websocket, "message", socket.user_id)
-    if decision is not None and not decision.allowed:
+    if not await may_say_more(websocket, socket.user_id):
         log.warning("rate_limit.rejected", rule="socket:message")
         return TOO_FAST
     if text is None or not is_ping(content):

@@ -35,6 +35,7 @@ TOO_SLOW = Ending(1013, ErrorId.WS_LIMIT, "Messages are not read fast enough: co
 NOT_UNDERSTOOD = Ending(1008, ErrorId.BAD_REQUEST, 'The only message that is understood is {"type": "ping"}')
 NO_MEMBER = Ending(1008, ErrorId.FORBIDDEN, "Not a member of the document any more")
 EXPIRED = Ending(3000, ErrorId.UNAUTHORIZED, "The connection is as old as an access token may be: connect again")
+SET_BACK = Ending(1012, ErrorId.CONFLICT, "The document was set back to an earlier state: read it anew, and connect again")
 FAILED = Ending(1011, ErrorId.INTERNAL_ERROR, "Internal server error")
 
 type ReadPage = Callable[["Socket"], Awaitable[list[Written]]]
@@ -60,6 +61,11 @@ class Socket:
         self._behind = True
         self._seen = position
         self._wake = asyncio.Event()
+
+    @property
+    def known(self) -> int:
+        """The last position that it has, or has been told of."""
+        return max(self.position, self._seen)
 
     def end(self, ending: Ending) -> None:
         """The first reason stands."""

@@ -1,44 +1,63 @@
 """Whom to believe: the edge on the other end of the connection, and nobody by what a header says."""
 
 from collections.abc import Iterable
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+# What of `::ffff:192.0.2.1` says that IPv4 follows.
+MAPPED_BITS = 96
+
+
+def plain_address(text: str) -> IPv4Address | IPv6Address:
+    """A socket for IPv4 and IPv6 alike tells IPv4 peers as `::ffff:192.0.2.1`; ValueError for what is no address."""
+    address = ip_address(text)
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+
+
+def plain_network(text: str) -> IPv4Network | IPv6Network:
+    """One address is a network, too; ValueError for what is none."""
+    network = ip_network(text, strict=False)
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    if mapped is None or network.prefixlen < MAPPED_BITS:
+        return network
+    return IPv4Network((mapped, network.prefixlen - MAPPED_BITS))
+
 
 class TrustedPeers:
     def __init__(self, allowed: Iterable[str], *, unix_socket: bool) -> None:
-        self.everybody = False
+        entries = list(allowed)
+        self.everybody = "*" in entries
         self.unix_socket = unix_socket
-        self.networks: list[IPv4Network | IPv6Network] = []
-        for entry in allowed:
-            if entry == "*":
-                self.everybody = True
-            else:
-                self.networks.append(ip_network(entry, strict=False))
+        self.networks = [plain_network(entry) for entry in entries if entry != "*"]
 
-    def trusts(self, host: str) -> bool:
-        if self.everybody:
-            return True
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return False
-        return any(address in network for network in self.networks)
+    def _trusts(self, address: IPv4Address | IPv6Address | None) -> bool:
+        return self.everybody or (address is not None and any(address in network for network in self.networks))
 
     def judge(self, scope: Scope, headers: Headers) -> tuple[bool, str | None]:
         """Whether the peer is trusted, and the client's address as far as trusted peers vouch for it."""
         client = scope.get("client")
         if client is None:
-            trusted, address = self.unix_socket, None
+            trusted, told = self.unix_socket, None
         else:
-            trusted, address = self.trusts(client[0]), client[0]
+            address, told = as_told(client[0])
+            trusted = self._trusts(address)
         if not trusted:
-            return trusted, address
-        hops = [hop.strip() for hop in headers.get("x-forwarded-for", "").split(",") if hop.strip()]
+            return trusted, told
+        # Each proxy adds at the end, to the line that it got or as a line of its own.
+        hops = [hop.strip() for line in headers.getlist("x-forwarded-for") for hop in line.split(",") if hop.strip()]
         for hop in reversed(hops):
-            address = hop
-            if not self.trusts(hop):
+            address, told = as_told(hop)
+            if not self._trusts(address):
                 break
-        return trusted, address
+        return trusted, told
+
+
+def as_told(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
+    """The address, None where it is none, and how it is written."""
+    try:
+        address = plain_address(text)
+    except ValueError:
+        return None, text
+    return address, str(address)

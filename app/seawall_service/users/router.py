@@ -2,9 +2,8 @@
 
 from uuid import UUID
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter
 
-from seawall_service.db.transaction import database_of
 from seawall_service.deps import Context, CurrentUserId, DbSession, SharedCache
 from seawall_service.idempotency.service import Keyed, run_once
 from seawall_service.users import service
@@ -29,17 +28,20 @@ async def get_user(user_id: UUID, principal_id: CurrentUserId, connection: DbSes
 
 @router.patch("/{user_id}")
 async def update_user(  # noqa: PLR0913, PLR0917 -- each is something that FastAPI hands in
-    user_id: UUID, body: UpdateUserRequest, principal_id: CurrentUserId, cache: SharedCache, context: Context, request: Request
+    user_id: UUID,
+    body: UpdateUserRequest,
+    principal_id: CurrentUserId,
+    connection: DbSession,
+    cache: SharedCache,
+    context: Context,
 ) -> UserPublicResponse:
     """Change one's own user; `forbidden` for anybody else's."""
     command = UpdateUser(user_id, body.display_name)
-    # A transaction of its own rather than DbSession's, whose commit comes after the last line of the route.
-    async with database_of(request).transaction() as connection:
-        user = await run_once(
-            connection,
-            Keyed(principal_id, context.idempotency_key, "UpdateUser", user_id.bytes + body.model_dump_json().encode()),
-            UserPublicResponse,
-            lambda: service.update_user(connection, command, principal_id, context),
-        )
-    await cache.delete(service.cache_key(user_id))
+    user = await run_once(
+        connection,
+        Keyed(principal_id, context.idempotency_key, "UpdateUser", user_id.bytes + body.as_sent()),
+        UserPublicResponse,
+        lambda: service.update_user(connection, command, principal_id, context),
+    )
+    context.after_commit.append(lambda: cache.delete(service.cache_key(user_id)))
     return user
