@@ -39,3 +39,20 @@ def test_trouble_at_boot_ends_well(troubled: Host) -> None:
     assert troubled.console("test -e /run/tried && echo tried") == "tried", "the engine met no trouble, so this proves nothing"
     assert troubled.unit("stack.service", "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
     assert troubled.ask("/healthz")[0] == 200
+
+
+def test_units_that_a_killed_run_has_not_made_known_are_read_by_the_next(deployed: Host) -> None:
+    """What such a run leaves: the unit as it should be on the disk, and systemd with what was there before."""
+    unit = f"/etc/systemd/system/{PROJECT}-stack.service"
+    deployed.must(f"sed --in-place s/^Description=.*/Description=Older/ {unit}")
+    deployed.must("systemctl daemon-reload")
+    deployed.must(f"sed --in-place 's/^Description=.*/Description=Stack of {PROJECT}/' {unit}")
+    assert deployed.unit("stack.service", "NeedDaemonReload", "Description") == {
+        "NeedDaemonReload": "yes",
+        "Description": "Older",
+    }
+    run = deployed.playbook("deploy")
+    assert run.code == 0, run.output[-3000:]
+    found = deployed.unit("stack.service", "NeedDaemonReload", "Description", "ActiveState")
+    assert found == {"NeedDaemonReload": "no", "Description": f"Stack of {PROJECT}", "ActiveState": "active"}
+    assert deployed.playbook("deploy").recap["changed"] == 0
