@@ -331,6 +331,23 @@ def test_a_switch_that_is_over_before_anybody_comes_in_has_undone_the_change(dep
     assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
 
 
+def test_the_switch_goes_back_to_the_rules_that_ran_and_not_to_those_on_the_disk(deployed: Host) -> None:
+    """They differ after a run that was killed once its rules were proved, and nobody may then be left without a firewall."""
+    installed, proved = revision(deployed), "0" * 64
+    candidate = "/run/seawall-firewall-candidate.conf"
+    deployed.must(f"sed s/{installed}/{proved}/ /etc/nftables-seawall.conf >/run/proved && mv /run/proved {candidate}")
+    deployed.must(f"nft --file {candidate}")
+    before = ways_in(deployed)
+    run = deployed.converge("-e", json.dumps({"host_baseline_guard_seconds": 1}))
+    assert run.code != 0
+    assert "the firewall did not work out and is undone" in " ".join(run.output.split())
+    assert ways_in(deployed) == before
+    assert revision(deployed) == proved
+    again = deployed.converge()
+    assert again.code == 0, again.output[-3000:]
+    assert revision(deployed) == installed
+
+
 def test_a_reboot_brings_the_firewall_and_sshd_back(deployed: Host, neighbour: Host) -> None:
     before = revision(deployed), deployed.must("sshd -T")
     booted = deployed.must("systemctl show --property UserspaceTimestampMonotonic --value")

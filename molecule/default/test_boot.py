@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
 
 import pytest
-from deployed import PROJECT, Host
+from deployed import PROJECT, ROOT, Host
 
 TROUBLE = "/etc/systemd/system/docker.service.d/trouble.conf"
 # /run is empty after a boot. Postgres starts on a volume that nobody else holds, and ends at once otherwise.
@@ -39,3 +40,26 @@ def test_trouble_at_boot_ends_well(troubled: Host) -> None:
     assert troubled.console("test -e /run/tried && echo tried") == "tried", "the engine met no trouble, so this proves nothing"
     assert troubled.unit("stack.service", "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
     assert troubled.ask("/healthz")[0] == 200
+
+
+def test_what_a_killed_run_has_left_undone_is_done_by_the_next(deployed: Host) -> None:
+    """Such a run leaves a unit that systemd has not read, and a release that is in charge and in no journal."""
+    unit, journal = f"/etc/systemd/system/{PROJECT}-stack.service", f"{ROOT}/releases.jsonl"
+    deployed.must(f"sed --in-place s/^Description=.*/Description=Older/ {unit}")
+    deployed.must("systemctl daemon-reload")
+    deployed.must(f"sed --in-place 's/^Description=.*/Description=Stack of {PROJECT}/' {unit}")
+    assert deployed.unit("stack.service", "NeedDaemonReload", "Description") == {
+        "NeedDaemonReload": "yes",
+        "Description": "Older",
+    }
+    before = [json.loads(line) for line in deployed.must(f"cat {journal}").splitlines()]
+    deployed.must(f"sed --in-place '$d' {journal}")
+
+    run = deployed.playbook("deploy")
+    assert run.code == 0, run.output[-3000:]
+    found = deployed.unit("stack.service", "NeedDaemonReload", "Description", "ActiveState")
+    assert found == {"NeedDaemonReload": "no", "Description": f"Stack of {PROJECT}", "ActiveState": "active"}
+    after = [json.loads(line) for line in deployed.must(f"cat {journal}").splitlines()]
+    assert [(line["colour"], line["image"]) for line in after] == [(line["colour"], line["image"]) for line in before]
+    assert after[-1]["at"] == deployed.must(f"date --utc --reference={ROOT}/upstream/current +%Y-%m-%dT%H:%M:%SZ")
+    assert deployed.playbook("deploy").recap["changed"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -79,6 +80,25 @@ def test_killed_anywhere_it_converges(deployed: Host) -> None:
     status, document = deployed.ask("/api/v1/documents", "POST", {"title": "Still here"}, deployed.session())
     assert status == 201, document
     assert deployed.root("systemctl --failed --no-legend") == ""
+
+
+def test_of_two_deploys_at_once_the_second_is_refused(deployed: Host) -> None:
+    lock = f"/run/seawall-{PROJECT}.lock"
+    with subprocess.Popen(
+        [*COMMAND, "playbooks/deploy.yml"], cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as first:
+        deployed.console(f"timeout 120 sh -c 'until test -s {lock}; do sleep 0.2; done'")
+        # It stands still, or it might be over too soon.
+        first.send_signal(signal.SIGSTOP)
+        for verb in (["deploy"], ["teardown", "-e", f"confirm={PROJECT}"]):
+            second = deployed.playbook(*verb)
+            assert "began a deploy on" in " ".join(second.output.split()), second.output[-3000:]
+            assert (second.code == 0, second.recap["changed"]) == (False, 0)
+        end_with_descendants(first.pid)
+    assert deployed.console(f"cat {lock}") != "", "a run that is killed gives nothing back"
+    third = deployed.playbook("deploy")
+    assert third.code == 0, third.output[-3000:]
+    assert deployed.console(f"ls {lock} || true") == ""
 
 
 def traces(deployed: Host) -> dict[str, list[str]]:

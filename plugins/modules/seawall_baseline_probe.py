@@ -26,7 +26,9 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-UNIT_PROPERTIES = "Id,ActiveState,UnitFileState,ConditionResult,ConditionTimestampMonotonic,StateChangeTimestampMonotonic"
+UNIT_PROPERTIES = (
+    "Id,ActiveState,UnitFileState,NeedDaemonReload,ConditionResult,ConditionTimestampMonotonic,StateChangeTimestampMonotonic"
+)
 
 
 def read(path: str) -> str | None:
@@ -68,6 +70,8 @@ def parse_units(text: str, now: float, monotonic: float) -> dict[str, dict[str, 
         units[fields.get("Id", "")] = {
             "active": fields.get("ActiveState") in ("active", "reloading"),
             "enabled": fields.get("UnitFileState") in ("enabled", "static", "alias", "indirect", "generated"),
+            # Its file on the disk is another than the one that systemd has read.
+            "stale": fields.get("NeedDaemonReload") == "yes",
             # The result is no also for a unit that was never tried, hence the time.
             "refused_by_condition": fields.get("ConditionResult") == "no" and tried > 0,
             "changed_at": now - monotonic + changed / 1e6 if changed else 0.0,

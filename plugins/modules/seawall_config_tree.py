@@ -10,6 +10,8 @@ description:
   - The candidate tree is staged in a temporary directory and checked by the program that will read it; only then is each
     changed file replaced, by an atomic rename, so that a reader never sees half a file.
   - The target directory itself is never replaced, because containers hold it by a bind mount.
+  - Units of systemd count as changed also while systemd has not read what is on the disk, as after a run that was killed
+    between writing them and C(daemon-reload).
 options:
   path:
     description: The directory.
@@ -28,7 +30,12 @@ options:
   group: {description: Numeric gid of files and directories., type: int, default: 0}
   directory_mode: {description: Octal mode of the directory and its subdirectories., type: str, default: "0755"}
   prune: {description: Remove files in the directory that are not in the list., type: bool, default: true}
-  validate: {description: "Command that must succeed first; C(%s) is the directory where the candidate is staged.", type: str}
+  validate:
+    description:
+      - Command that must succeed first; C(%s) is the directory where the candidate is staged.
+      - One that succeeds, but complains of a staged file by its path, has refused it, too; C(systemd-analyze verify) takes a
+        misspelt directive for a mere warning.
+    type: str
 """
 
 import os
@@ -93,6 +100,25 @@ def sync_directory(path: str) -> None:
         os.close(descriptor)
 
 
+def complaints(output: str, staging: str) -> list[str]:
+    """Lines of a validator that begin with the path of a staged file and a colon, as warnings about a line of it do."""
+    return [line for line in output.splitlines() if line.startswith(f"{staging}/") and ":" in line]
+
+
+def not_read_by_systemd(module: AnsibleModule, files: list[str]) -> list[str]:
+    """The units among the files that systemd holds in an older state than the disk does."""
+    units = [name for name in files if name.endswith((".service", ".timer"))]
+    systemctl = module.get_bin_path("systemctl")
+    if not units or systemctl is None:
+        return []
+    code, output, _ = module.run_command([systemctl, "show", "--property=Id,NeedDaemonReload", "--", *units])
+    # Where systemd does not run there is nothing to reload.
+    if code != 0:
+        return []
+    blocks = [dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in output.split("\n\n")]
+    return sorted(block["Id"] for block in blocks if block.get("NeedDaemonReload") == "yes")
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -143,7 +169,8 @@ def main() -> None:
         for path in changed_files + surplus
     ]
     if not result["changed"]:
-        module.exit_json(**result)
+        result["changed_files"] = not_read_by_systemd(module, sorted(wanted))
+        module.exit_json(**result | {"changed": bool(result["changed_files"])})
 
     if module.params["validate"]:
         staging = tempfile.mkdtemp(prefix="seawall-candidate-")
@@ -155,7 +182,7 @@ def main() -> None:
             code, output, errors = module.run_command(command)
         finally:
             shutil.rmtree(staging, ignore_errors=True)
-        if code != 0:
+        if code != 0 or complaints(errors + output, staging):
             module.fail_json(
                 msg=f"The new configuration for {root} was refused by its own program; nothing was replaced. "
                 f"Changed files: {', '.join(result['changed_files'])}. {errors.strip() or output.strip()}",

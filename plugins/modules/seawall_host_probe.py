@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: seawall_host_probe
-short_description: Distribution, init system, memory, disk, address and port owners of a host
+short_description: Distribution, init system, memory, disk, address and port owners of a host, and what is installed there
 description:
   - One run where narrow fact gathering plus a port listing would take three, and no fact is gathered that is not used.
 options:
@@ -16,6 +16,7 @@ options:
   address: {description: Address that ports will be published on., type: str, required: true}
   ports: {description: TCP ports that will be published., type: list, elements: int, required: true}
   project: {description: Compose project whose own published ports do not count as taken., type: str, required: true}
+  root: {description: The project's root; whose installation it holds is told., type: path, required: true}
 """
 
 import glob
@@ -80,11 +81,22 @@ def program_of(inodes: set[str]) -> str:
     return "a program that could not be identified"
 
 
+def environment_value(text: str, name: str) -> str:
+    """The value of a name in a Compose environment file; empty where it has none."""
+    return next((line.partition("=")[2].strip() for line in text.splitlines() if line.startswith(f"{name}=")), "")
+
+
+def other_roots(working_directories: str, root: str) -> list[str]:
+    """Roots that containers were made from, one working directory a line, apart from the one given."""
+    roots = {os.path.dirname(os.path.realpath(line)) for line in working_directories.splitlines() if line.startswith("/")}
+    return sorted(roots - {os.path.realpath(root)})
+
+
 def read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as stream:
             return stream.read()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return ""
 
 
@@ -95,22 +107,29 @@ def main() -> None:
             "address": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "int", "required": True},
             "project": {"type": "str", "required": True},
+            "root": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
     release = parse_os_release(read("/etc/os-release"))
     taken: dict[str, str] = {}
     docker = shutil.which("docker")
+    ours = f"label=com.docker.compose.project={module.params['project']}"
     for port in module.params["ports"]:
         inodes = listening_inodes(read("/proc/net/tcp"), port) | listening_inodes(read("/proc/net/tcp6"), port)
         if not inodes:
             continue
         if docker:
-            project = f"label=com.docker.compose.project={module.params['project']}"
-            code, output, _ = module.run_command([docker, "ps", "--quiet", "--filter", f"publish={port}", "--filter", project])
+            code, output, _ = module.run_command([docker, "ps", "--quiet", "--filter", f"publish={port}", "--filter", ours])
             if code == 0 and output.strip():
                 continue
         taken[str(port)] = program_of(inodes)
+    directories = volumes = ""
+    if docker:
+        label = '{{.Label "com.docker.compose.project.working_dir"}}'
+        directories = module.run_command([docker, "ps", "--all", "--filter", ours, "--format", label])[1]
+        volumes = module.run_command([docker, "volume", "ls", "--filter", ours, "--format", "{{.Name}}"])[1]
+    root: str = module.params["root"]
     result: dict[str, Any] = {
         "distribution": release.get("ID", "unknown"),
         "version": release.get("VERSION_ID", ""),
@@ -122,6 +141,9 @@ def main() -> None:
         "taken_ports": taken,
         "is_root": os.geteuid() == 0,
         "systemd": os.path.isdir("/run/systemd/system"),
+        "root_holds": environment_value(read(os.path.join(root, "compose/.env")), "SEAWALL_PROJECT"),
+        "other_roots": other_roots(directories, root),
+        "volumes": sorted(volumes.split()),
     }
     module.exit_json(changed=False, **result)
 

@@ -9,13 +9,16 @@ description:
   - Changes nothing. A service is C(current) when its container was made from exactly the configuration that
     C(docker compose config --hash) computes now, so that a role brings up only what differs.
   - On a host without Docker, or before the first deploy, every service is reported as absent.
-  - C(active_colour) is what the release link points at, or an empty string before the first release.
+  - C(active_colour) is what the release link points at, or an empty string before the first release, and C(active_since) is when
+    it was put there.
+  - C(recorded_release) is the last line of the journal of releases, or what an empty one would say.
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   stack: {description: Text of the stack file., type: str, required: true}
   environment: {description: Text of the .env file., type: str, required: true}
   services: {description: Names of all services in the stack file., type: list, elements: str, required: true}
   release_link: {description: The symlink whose target names the active colour., type: path, required: true}
+  release_journal: {description: The file with a line of JSON for each release., type: path, required: true}
 """
 
 import json
@@ -23,6 +26,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -50,6 +54,16 @@ def describe(container: Mapping[str, Any], wanted_hash: str | None) -> dict[str,
     }
 
 
+def last_release(journal: str) -> dict[str, str]:
+    """Colour and image in the last line of the journal; both empty where there is none, or none that can be read."""
+    try:
+        with open(journal, encoding="utf-8") as stream:
+            line: dict[str, Any] = json.loads(stream.read().splitlines()[-1])
+        return {"colour": str(line["colour"]), "image": str(line["image"])}
+    except (FileNotFoundError, IndexError, KeyError, TypeError, ValueError):
+        return {"colour": "", "image": ""}
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -58,6 +72,7 @@ def main() -> None:
             "environment": {"type": "str", "required": True},
             "services": {"type": "list", "elements": "str", "required": True},
             "release_link": {"type": "path", "required": True},
+            "release_journal": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
@@ -67,7 +82,14 @@ def main() -> None:
     project: str = module.params["project"]
     services = {name: dict(ABSENT) for name in module.params["services"]}
     link: str = module.params["release_link"]
-    active_colour = os.path.basename(os.readlink(link)) if os.path.islink(link) else ""
+    release: dict[str, Any] = {
+        "active_colour": "",
+        "active_since": "",
+        "recorded_release": last_release(module.params["release_journal"]),
+    }
+    if os.path.islink(link):
+        renamed_at = datetime.fromtimestamp(os.lstat(link).st_mtime, timezone.utc)
+        release |= {"active_colour": os.path.basename(os.readlink(link)), "active_since": f"{renamed_at:%Y-%m-%dT%H:%M:%SZ}"}
     if docker:
         staging = tempfile.mkdtemp(prefix="seawall-stack-")
         try:
@@ -82,7 +104,7 @@ def main() -> None:
         if code != 0:
             if module.check_mode:
                 # A first --check on a host whose engine would be installed or upgraded by the real run.
-                module.exit_json(changed=False, services=services, active_colour=active_colour)
+                module.exit_json(changed=False, services=services, **release)
             module.fail_json(msg=f"docker compose does not accept compose/stack.yml with these variables: {errors.strip()}")
         hashes = dict(line.split() for line in output.splitlines() if line.strip())
         lasting = ["label=com.docker.compose.oneoff=False", f"label=com.docker.compose.project={project}"]
@@ -97,7 +119,7 @@ def main() -> None:
     for container in containers:
         name = container["Config"]["Labels"]["com.docker.compose.service"]
         services[name] = describe(container, hashes.get(name))
-    module.exit_json(changed=False, services=services, active_colour=active_colour)
+    module.exit_json(changed=False, services=services, **release)
 
 
 if __name__ == "__main__":

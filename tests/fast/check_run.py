@@ -1,4 +1,4 @@
-"""Run `./seawall check`'s playbook once and read what it said about each host."""
+"""Run `./seawall check`'s playbook, or another verb's, once and read what it said about each host."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def check_name(result: dict[str, Any]) -> str:
     return str(item["name"]) if assertion == "item.that" and isinstance(item, dict) else assertion
 
 
-def check_hosts(inventory: Path, *options: str) -> dict[str, Verdict]:
+def check_hosts(inventory: Path, *options: str, verb: str = "check") -> dict[str, Verdict]:
     """One verdict for each host of the inventory, all in one run."""
     environment = {
         **os.environ,
@@ -45,7 +45,7 @@ def check_hosts(inventory: Path, *options: str) -> dict[str, Verdict]:
         "ANSIBLE_FORKS": str(2 * (os.cpu_count() or 1)),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
     }
-    command = [str(PROGRAMS / "ansible-playbook"), str(ROOT / "playbooks/check.yml"), "--inventory", str(inventory), *options]
+    command = [str(PROGRAMS / "ansible-playbook"), str(ROOT / f"playbooks/{verb}.yml"), "--inventory", str(inventory), *options]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=300, check=False)
     assert done.stdout.lstrip().startswith("{"), done.stdout[-3000:] + done.stderr[-3000:]
     verdicts: dict[str, Verdict] = {}

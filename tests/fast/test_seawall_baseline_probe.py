@@ -11,6 +11,7 @@ from seawall_baseline_probe import file_state, parent_of, parse_settings, parse_
 SHOWN = """Id=ssh.service
 ActiveState=active
 UnitFileState=enabled
+NeedDaemonReload=yes
 ConditionResult=yes
 ConditionTimestampMonotonic=4000000
 StateChangeTimestampMonotonic=5000000
@@ -36,10 +37,12 @@ def test_units() -> None:
     assert units["ssh.service"] == {
         "active": True,
         "enabled": True,
+        "stale": True,
         "refused_by_condition": False,
         "changed_at": 995.0,
     }
     assert units["systemd-timesyncd.service"]["refused_by_condition"]
+    assert not units["systemd-timesyncd.service"]["stale"]
     assert not units["never-tried.service"]["refused_by_condition"]
 
 

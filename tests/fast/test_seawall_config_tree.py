@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
+import pytest
 from module_run import module_run
 
 OWN = {"owner": os.getuid(), "group": os.getgid()}
@@ -65,3 +67,40 @@ def test_a_path_that_leaves_the_directory_is_refused(tmp_path: Path) -> None:
     answer = install(tmp_path / "tree", [{"path": "../outside", "content": ""}])
     assert answer["failed"]
     assert not (tmp_path / "outside").exists()
+
+
+def test_a_warning_about_a_staged_file_is_a_refusal(tmp_path: Path) -> None:
+    """As systemd-analyze verify gives it, and calls that a success."""
+    says = "sh -c 'echo \"$1/a.conf:3: Unknown key, ignoring.\" >&2' sh %s"
+    answer = install(tmp_path / "tree", FILES, validate=says)
+    assert answer["failed"]
+    assert "a.conf:3: Unknown key" in answer["msg"]
+    assert not (tmp_path / "tree").exists()
+    about_others = "sh -c 'echo /lib/other.service:3: Unknown key >&2; echo $1 is fine' sh %s"
+    assert not install(tmp_path / "tree", FILES, validate=about_others).get("failed")
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="this machine has no systemd-analyze")
+def test_a_misspelt_directive_of_a_unit_is_refused(tmp_path: Path) -> None:
+    unit = {"path": "seawall-x.service", "content": "[Service]\nType=oneshot\nExecStart=/bin/true\n"}
+    verify = "systemd-analyze verify %s/seawall-x.service"
+    assert not install(tmp_path, [unit], validate=verify).get("failed")
+    answer = install(tmp_path, [unit | {"content": unit["content"] + "ProtectSytem=strict\n"}], validate=verify)
+    assert "ProtectSytem" in answer["msg"]
+
+
+def test_units_that_systemd_has_not_read_count_as_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that was killed before daemon-reload leaves the files as they should be."""
+    programs, tree = tmp_path / "programs", tmp_path / "tree"
+    programs.mkdir()
+    units = [{"path": f"{name}.timer", "content": "[Timer]\n"} for name in ("old", "new")]
+    install(tree, units)
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    for old, found in {"yes": ["old.timer"], "no": []}.items():
+        shown = f"NeedDaemonReload=no\nId=new.timer\n\nNeedDaemonReload={old}\nId=old.timer"
+        (programs / "systemctl").write_text(f"#!/bin/sh\n[ $1 = show ] && echo '{shown}'\n", encoding="utf-8")
+        (programs / "systemctl").chmod(0o755)
+        answer = install(tree, units)
+        assert (answer["changed"], answer["changed_files"]) == (bool(found), found)
+    (programs / "systemctl").write_text("#!/bin/sh\necho no systemd here >&2\nexit 1\n", encoding="utf-8")
+    assert not install(tree, units)["changed"]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from module_run import module_run
-from seawall_host_probe import can_bind, free_gibibytes, memory_mebibytes, parse_os_release
+from seawall_host_probe import can_bind, free_gibibytes, memory_mebibytes, other_roots, parse_os_release
 
 
 def test_os_release() -> None:
@@ -39,8 +39,24 @@ def test_an_address_of_another_host(address: str) -> None:
 def test_a_listening_port_is_named_with_its_program() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        arguments = {"paths": ["/"], "address": "127.0.0.1", "ports": [port], "project": "seawall-none"}
+        arguments = {"paths": ["/"], "address": "127.0.0.1", "ports": [port], "project": "seawall-none", "root": "/opt/none"}
         answer = module_run("seawall_host_probe", arguments=arguments)
         assert f"(pid {os.getpid()})" in answer["taken_ports"][str(port)]
     answer = module_run("seawall_host_probe", arguments=arguments)
     assert answer["taken_ports"] == {}
+
+
+def test_a_root_names_the_project_that_is_installed_there(tmp_path: Path) -> None:
+    arguments = {"paths": [], "address": "127.0.0.1", "ports": [], "project": "seawall-none", "root": str(tmp_path)}
+    assert module_run("seawall_host_probe", arguments=arguments)["root_holds"] == ""
+    (tmp_path / "compose").mkdir()
+    (tmp_path / "compose/.env").write_text("# first\nSEAWALL_PROJECT_X=no\nSEAWALL_PROJECT=shop\nA=b\n", encoding="utf-8")
+    assert module_run("seawall_host_probe", arguments=arguments)["root_holds"] == "shop"
+
+
+def test_containers_tell_the_roots_that_they_were_made_from(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    lines = f"{tmp_path}/real/compose\n{tmp_path}/link/compose\n\n"
+    assert other_roots(lines, f"{tmp_path}/link") == []
+    assert other_roots(lines + "/srv/elsewhere/compose\n", f"{tmp_path}/real") == ["/srv/elsewhere"]

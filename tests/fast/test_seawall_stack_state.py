@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
-from seawall_stack_state import describe
+from seawall_stack_state import describe, last_release
 
 
 def container(**state: object) -> dict[str, Any]:
@@ -34,3 +35,19 @@ def test_current_means_made_from_the_wanted_configuration() -> None:
     assert describe(container(), "h1")["current"]
     assert not describe(container(), "h2")["current"]
     assert not describe(container(), None)["current"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('{"at": "x", "colour": "blue", "image": "s:1"}\n{"at": "y", "colour": "green", "image": "s:2"}\n', ("green", "s:2")),
+        ("", ("", "")),
+        ('{"at": "x", "colour": "blue", "image": "s:1"}\n{"at": "y", "col', ("", "")),
+        ('["blue"]\n', ("", "")),
+    ],
+)
+def test_the_last_line_of_the_journal_counts(tmp_path: Path, text: str, found: tuple[str, str]) -> None:
+    nobody = {"colour": "", "image": ""}
+    assert last_release(str(tmp_path / "absent")) == nobody
+    (tmp_path / "releases.jsonl").write_text(text, encoding="utf-8")
+    assert last_release(str(tmp_path / "releases.jsonl")) == dict(zip(("colour", "image"), found, strict=True))

@@ -16,9 +16,8 @@ import authority
 import pytest
 import yaml
 from authority import Authority
-from conftest import Stack
 from cryptography import x509
-from installation import Answer, Run, answer_of, containers, docker, named_images, running, seawall
+from installation import REPOSITORY, Answer, Run, answer_of, containers, docker, running, seawall
 from seawall_certificate import Installation, link, make_pair, read_issued
 from steady_client import SteadyClient, over_tls
 
@@ -150,11 +149,19 @@ def remove(settings: Path) -> None:
     authority.remove()
 
 
+def base_image(directory: Path) -> str:
+    """What our images are built on; brought by our own roles, with an engine, where it is not there."""
+    found = directory / "edge-image"
+    command = ["ansible-playbook", "tests/prepare_acme.yml", "--extra-vars", f"edge_image_in={found}"]
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1500, check=False)
+    assert done.returncode == 0, done.stdout[-5000:]
+    return docker("run", "--rm", "--network=none", "--entrypoint=cat", found.read_text(encoding="utf-8"), "/etc/seawall-base")
+
+
 @pytest.fixture(scope="module")
-def installed(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:  # noqa: ARG001 - it must be there first
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """Deployed while its names still lead to a machine where nobody answers, as a first deploy often is."""
-    (edge,) = (name for name in named_images() if name.startswith("seawall/edge:"))
-    base = docker("run", "--rm", "--network=none", "--entrypoint=cat", edge, "/etc/seawall-base")
+    base = base_image(tmp_path_factory.mktemp("images"))
     issuer = authority.start(base, HTTP_PORT, tmp_path_factory.mktemp("authority"))
     settings = issuer.directory / "settings.yml"
     chosen = {

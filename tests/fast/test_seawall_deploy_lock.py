@@ -1,0 +1,138 @@
+"""Two deploys at once are kept apart, and a lock that a killed run has left holds nobody up."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+from module_run import module_run
+from seawall_deploy_lock import GRACE_SECONDS
+from seawall_run import machine, name_of
+
+LIVING = ["11:1", "22:2"]
+ANNA = {"who": "anna@desk", "machine": "desk", "process": "11:1", "living": LIVING}
+BEN = {"who": "ben@desk", "machine": "desk", "process": "22:2", "living": LIVING}
+ELSEWHERE = {"who": "cleo@lap", "machine": "lap", "process": "11:1", "living": ["11:1"]}
+
+
+@pytest.fixture
+def lock(tmp_path: Path) -> Path:
+    return tmp_path / "lock"
+
+
+def take(lock: Path, run: dict[str, Any], *, check_mode: bool = False, **options: str) -> dict[str, Any]:
+    arguments = {"path": str(lock), "verb": "deploy", "run": run, **options}
+    return module_run("seawall_deploy_lock", check_mode=check_mode, arguments=arguments)
+
+
+def age(lock: Path, **changes: object) -> None:
+    """The lock, but taken long ago, by a run that came by a connection which is gone, unless it is said otherwise."""
+    record = json.loads(lock.read_text(encoding="utf-8"))
+    old = {"renewed": record["renewed"] - GRACE_SECONDS - 1, "session": "1:1"}
+    lock.write_text(json.dumps(record | old | changes), encoding="utf-8")
+
+
+def test_a_second_run_is_told_who_is_at_it_since_when_and_what_to_do(lock: Path) -> None:
+    assert take(lock, ANNA)["changed"] is False
+    answer = take(lock, BEN)
+    assert answer["failed"]
+    assert answer["msg"].startswith("anna@desk began a deploy on 20")
+    assert "Run the same command again when it is." in answer["msg"]
+
+
+def test_a_lock_that_was_given_back_is_free(lock: Path) -> None:
+    take(lock, ANNA, verb="teardown")
+    take(lock, BEN, state="free")
+    assert "a teardown" in take(lock, BEN)["msg"], "it was not his to give"
+    take(lock, ANNA, state="free")
+    assert not lock.exists()
+    assert not take(lock, BEN).get("failed")
+
+
+def test_on_the_same_machine_a_run_holds_it_exactly_as_long_as_it_lives(lock: Path) -> None:
+    take(lock, ANNA)
+    age(lock)
+    assert take(lock, BEN)["failed"], "however long it takes"
+    assert not take(lock, BEN | {"living": ["22:2"]}).get("failed")
+    take(lock, BEN)
+    # The number of a process is given again one day.
+    assert not take(lock, ANNA | {"living": ["11:1", "22:3"]}).get("failed")
+
+
+def test_a_run_from_elsewhere_holds_it_as_long_as_its_connection(lock: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that is above the process which has SSH's variable: here, of the module, it is this test."""
+    monkeypatch.setenv("SSH_CONNECTION", "203.0.113.7 50000 203.0.113.10 22")
+    take(lock, ELSEWHERE)
+    assert json.loads(lock.read_text(encoding="utf-8"))["session"] == name_of(os.getpid())
+    age(lock, session=name_of(os.getpid()))
+    assert take(lock, ANNA)["failed"]
+    age(lock)
+    assert not take(lock, ANNA).get("failed")
+
+
+def test_a_run_from_elsewhere_that_has_only_just_taken_it_holds_it(lock: Path) -> None:
+    take(lock, ELSEWHERE)
+    age(lock, renewed=json.loads(lock.read_text(encoding="utf-8"))["renewed"])
+    assert take(lock, ANNA)["failed"]
+
+
+def test_taken_again_it_is_as_old_as_before_and_of_the_new_connection(lock: Path) -> None:
+    since = take(lock, ELSEWHERE)["since"]
+    age(lock)
+    assert take(lock, ELSEWHERE)["since"] == since
+    assert take(lock, ANNA)["failed"]
+
+
+def test_a_boot_ends_it(lock: Path) -> None:
+    take(lock, ANNA)
+    age(lock, boot="another one")
+    assert not take(lock, BEN).get("failed")
+
+
+@pytest.mark.parametrize("text", ["", '{"who": "an'])
+def test_a_lock_that_was_not_written_to_its_end_is_nobodys(lock: Path, text: str) -> None:
+    lock.write_text(text, encoding="utf-8")
+    assert not take(lock, BEN).get("failed")
+
+
+def test_a_check_run_takes_nothing_and_is_not_refused(lock: Path) -> None:
+    assert not take(lock, ANNA, check_mode=True).get("failed")
+    assert not lock.exists()
+    take(lock, ANNA)
+    assert not take(lock, BEN, check_mode=True).get("failed")
+
+
+def test_of_many_at_once_one_gets_it(lock: Path) -> None:
+    living = [f"{number}:1" for number in range(12)]
+    runs = [{"who": f"{name}@desk", "machine": "desk", "process": name, "living": living} for name in living]
+    with ThreadPoolExecutor(len(runs)) as pool:
+        answers = list(pool.map(lambda run: take(lock, run), runs))
+    assert [bool(answer.get("failed")) for answer in answers].count(False) == 1
+
+
+def test_a_run_is_its_ansible_playbook_whoever_asks_within_it(tmp_path: Path) -> None:
+    program = tmp_path / "ansible-playbook"
+    program.write_text(
+        "import json, os, subprocess, sys\n"
+        "from seawall_run import LookupModule, name_of\n"
+        "if os.fork() == 0:\n"
+        "    print(json.dumps([name_of(os.getppid()), LookupModule().run([])[0]]), flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n",
+        encoding="utf-8",
+    )
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "plugins/lookup"), "SUDO_USER": ""}
+    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, check=True)
+    parent, run = json.loads(done.stdout)
+    assert run["process"] == parent
+    assert parent in run["living"]
+    assert run["machine"] == machine()
+    assert run["who"].startswith(f"{getpass.getuser()}@")
+    assert name_of(int(parent.partition(":")[0])) == "", "it has ended"
