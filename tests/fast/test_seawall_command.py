@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,81 @@ def test_a_missing_lock_file_is_named(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "requirements.txt is missing" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# Stands in for Python, whose venv and pip take half a minute: an environment's python waits for a file before it installs.
+PYTHON = """#!/bin/sh
+case $* in
+*"-m venv "*)
+    for path; do :; done
+    case $* in *--clear*) rm -rf "$path" ;; esac
+    mkdir -p "$path/bin"; cp "$0" "$path/bin/python" ;;
+*"-m pip install"*)
+    echo begun >>"$BEGUN"
+    until [ -e "$GO" ]; do sleep 0.05; done
+    printf '#!%s/python\n' "$(readlink -f "${0%/*}")" >"${0%/*}/ansible-playbook"
+    chmod +x "${0%/*}/ansible-playbook" ;;
+*ansible-playbook*) readlink -f "$0"; if [ -n "$HOLD" ]; then cat "$HOLD" >&2; fi; readlink -f "$0" ;;
+esac
+"""
+
+
+def waited_for(path: Path, lines: int) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists() or len(path.read_text(encoding="utf-8").splitlines()) < lines:
+        assert time.monotonic() < deadline, f"{path} did not come to {lines} lines"
+        time.sleep(0.05)
+
+
+def test_a_new_environment_leaves_a_running_command_its_own(tmp_path: Path) -> None:
+    """Two commands find another lock file while a third is running, and both make an environment."""
+    checkout, tools = tmp_path / "checkout", tmp_path / "tools"
+    for directory in (checkout / "playbooks", tools):
+        directory.mkdir(parents=True)
+    shutil.copy(ROOT / "seawall", checkout)
+    shutil.copy(ROOT / "playbooks/check.yml", checkout / "playbooks")
+    (tools / "python3").write_text(PYTHON, encoding="utf-8")
+    (tools / "python3").chmod(0o755)
+    files = {name: tmp_path / name.lower() for name in ("BEGUN", "GO")}
+    environment = (
+        os.environ | {name: str(path) for name, path in files.items()} | {"PATH": f"{tools}:{os.environ['PATH']}", "HOLD": ""}
+    )
+
+    def command(**variables: str) -> subprocess.Popen[str]:
+        words, variables = ["./seawall", "check", "--inventory=x"], environment | variables
+        return subprocess.Popen(words, cwd=checkout, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    lock = checkout / "requirements.txt"
+    lock.write_text("one\n", encoding="utf-8")
+    files["GO"].touch()
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    with command(HOLD=str(hold)) as running:
+        assert running.stdout
+        first = running.stdout.readline()
+        files["GO"].unlink()
+        lock.write_text("two\n", encoding="utf-8")
+        try:
+            with command() as one, command() as other:
+                try:
+                    waited_for(files["BEGUN"], 3)
+                    whole = (checkout / ".venv/bin/ansible-playbook").exists()
+                finally:
+                    files["GO"].touch()
+                for each in (one, other):
+                    each.communicate(timeout=60)
+            assert (one.returncode, other.returncode) == (0, 0)
+            assert whole, "until the new one is made, the old one is in its place"
+        finally:
+            # The running command goes on.
+            os.close(os.open(hold, os.O_RDWR))
+        assert running.stdout.read() == first, "its environment was taken away"
+    assert running.returncode == 0
+    made = files["BEGUN"].read_text(encoding="utf-8")
+    with command() as last:
+        assert last.stdout
+        assert Path(last.stdout.readline().strip()).is_relative_to((checkout / ".venv").resolve())
+    assert files["BEGUN"].read_text(encoding="utf-8") == made, "the lock file has not changed again"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
