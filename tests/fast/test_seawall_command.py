@@ -195,6 +195,11 @@ def test_init_changes_three_values_and_keeps_every_comment(checkout: Path) -> No
         assert (checkout / "inventories/ours" / path).read_text(encoding="utf-8") == expected
 
 
+@pytest.mark.parametrize("address", ["::1", "fe80::", "1:2:3:4:5:6:7:8", "2001:db8:0:0:0:0:2:1", "1:2:3:4:5:6:7::", "::"])
+def test_init_takes_every_form_of_an_address(checkout: Path, address: str) -> None:
+    assert init(checkout, host=address).returncode == 0
+
+
 def test_without_a_user_ssh_decides(checkout: Path) -> None:
     assert init(checkout, host="2001:db8::1").returncode == 0
     (host,) = settings_of(checkout / "inventories/ours").values()
@@ -225,6 +230,10 @@ def test_init_leaves_an_inventory_that_is_there_alone(checkout: Path) -> None:
         (["ours", "--host", "203.0.113.300", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "203.0.113", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "203.0.113.7.", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", ":::::", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "1::2::3", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "1:2:3:4::5:6:7:8:9", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "12345::1", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "1:2:3", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "web 1", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "web/1&", "--domain", "a.example"], "--host 203.0.113.10"),
