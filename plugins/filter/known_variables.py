@@ -59,7 +59,8 @@ def internal_variables(names: Iterable[str], root: str) -> list[str]:
 def ignored_variables(values: Mapping[str, object], given: Mapping[str, object]) -> list[str]:
     """One sentence for each variable that an inventory gives and that has another value all the same."""
     return [
-        f"{name} is not a setting: Seawall works it out itself and would ignore it here. Remove it; docs/configuration.md has all settings."
+        f"{name} is not a setting: Seawall works it out itself, and would not read it here. Remove it; docs/configuration.md has "
+        "all settings."
         for name, value in given.items()
         if values[name] != value
     ]

@@ -280,9 +280,13 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "root too long": ({"seawall_root": "/opt/" + "a" * 80}, ["seawall_root", "at most 77 characters"]),
         "root of the system": ({"seawall_root": "/etc/ssl"}, ["seawall_root is '/etc/ssl'", "seawall_root: /opt/seawall"]),
         "root that a restart empties": ({"seawall_root": "/run/seawall"}, ["seawall_root is '/run/seawall'", "/opt/seawall"]),
-        "root that is cleaned": ({"seawall_root": "/tmp/seawall"}, ["seawall_root is '/tmp/seawall'", "/opt/seawall"]),
-        "root that is cleaned later": ({"seawall_root": "/var/tmp/sw"}, ["seawall_root is '/var/tmp/sw'", "/opt/seawall"]),
-        "root in memory": ({"seawall_root": "/dev/shm/seawall"}, ["seawall_root is '/dev/shm/seawall'", "/opt/seawall"]),
+        **{
+            f"root below {place}": (
+                {"seawall_root": f"/{place}/sw"},
+                [f"seawall_root is '/{place}/sw'", "seawall_root: /opt/seawall"],
+            )
+            for place in ("tmp", "var/tmp", "dev/shm")
+        },
         "root is somebody's home": ({"seawall_root": "/home/admin"}, ["seawall_root is '/home/admin'", "/opt/seawall"]),
         "project with spaces": (
             {"seawall_project": "Has Spaces"},
