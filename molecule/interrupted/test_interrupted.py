@@ -110,6 +110,7 @@ def traces(deployed: Host) -> dict[str, list[str]]:
         "networks": f"docker network ls {label} --quiet",
         "units": f"systemctl list-units --all --plain --no-legend '{PROJECT}-*' | grep -v {PROJECT}-firewall",
         "unit files": f"find /etc/systemd/system /run/systemd -name '{PROJECT}-*' ! -name '{PROJECT}-firewall.service'",
+        "times of timers": f"find /var/lib/systemd/timers -name 'stamp-{PROJECT}-*'",
         "failed units": "systemctl --failed --plain --no-legend",
         "directories": f"find {ROOT} -maxdepth 1",
         "processes": "pgrep --list-name 'postgres|nginx|gunicorn|valkey'",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +48,30 @@ def unknown_settings(names: Iterable[str], root: str) -> list[str]:
     return unknown_variables(names, known_variables(root))
 
 
+def internal_variables(names: Iterable[str], root: str) -> list[str]:
+    """Those of the names that a role of the repository at root keeps to itself."""
+    internal: set[str] = set()
+    for source in Path(root, "roles").glob("*/vars/main.yml"):
+        internal.update(yaml_load(source.read_text(encoding="utf-8")) or {})
+    return sorted(internal.intersection(names))
+
+
+def ignored_variables(values: Mapping[str, object], given: Mapping[str, object]) -> list[str]:
+    """One sentence for each variable that an inventory gives and that has another value all the same."""
+    return [
+        f"{name} is not a setting: Seawall works it out itself, and would not read it here. Remove it; docs/configuration.md has "
+        "all settings."
+        for name, value in given.items()
+        if values[name] != value
+    ]
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
-        return {"unknown_settings": unknown_settings}
+        return {
+            "ignored_variables": ignored_variables,
+            "internal_variables": internal_variables,
+            "unknown_settings": unknown_settings,
+        }

@@ -108,7 +108,7 @@ GOOD: dict[str, Settings] = {
         "backup_timeout_seconds": "60",
         "backup_schedule": {
             "enabled": True,
-            "on_calendar": "Mon..Fri *-*-1/2 03:17:30 Europe/Berlin",
+            "on_calendar": "Mon..Fri *-*-1/2 03:17:30 America/Port-au-Prince",
             "randomized_delay_seconds": 0,
         },
         "backup_retention": {"keep_daily": 1, "keep_weekly": 0, "keep_monthly": 0},
@@ -136,6 +136,12 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "unknown of a role": ({"postgres_color": "red"}, ["postgres_color", "remove it", "docs/configuration.md"]),
         "unknown global": ({"seawall_flavour": "sweet"}, ["seawall_flavour", "remove it", "docs/configuration.md"]),
         "key at the top": ({"edge_https_port": 443}, ["edge_https_port", "docs/configuration.md"]),
+    },
+    "what is no setting": {
+        "variable of a role": (
+            {"host_baseline_bridges": ["docker0"]},
+            ["host_baseline_bridges is not a setting", "Remove it", "docs/configuration.md"],
+        ),
     },
     "types": {
         "key of another dict": (
@@ -274,6 +280,13 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "root too long": ({"seawall_root": "/opt/" + "a" * 80}, ["seawall_root", "at most 77 characters"]),
         "root of the system": ({"seawall_root": "/etc/ssl"}, ["seawall_root is '/etc/ssl'", "seawall_root: /opt/seawall"]),
         "root that a restart empties": ({"seawall_root": "/run/seawall"}, ["seawall_root is '/run/seawall'", "/opt/seawall"]),
+        **{
+            f"root below {place}": (
+                {"seawall_root": f"/{place}/sw"},
+                [f"seawall_root is '/{place}/sw'", "seawall_root: /opt/seawall"],
+            )
+            for place in ("tmp", "var/tmp", "dev/shm")
+        },
         "root is somebody's home": ({"seawall_root": "/home/admin"}, ["seawall_root is '/home/admin'", "/opt/seawall"]),
         "project with spaces": (
             {"seawall_project": "Has Spaces"},

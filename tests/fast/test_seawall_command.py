@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -51,6 +53,81 @@ def test_a_missing_lock_file_is_named(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "requirements.txt is missing" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+# Stands in for Python, whose venv and pip take half a minute: an environment's python waits for a file before it installs.
+PYTHON = """#!/bin/sh
+case $* in
+*"-m venv "*)
+    for path; do :; done
+    case $* in *--clear*) rm -rf "$path" ;; esac
+    mkdir -p "$path/bin"; cp "$0" "$path/bin/python" ;;
+*"-m pip install"*)
+    echo begun >>"$BEGUN"
+    until [ -e "$GO" ]; do sleep 0.05; done
+    printf '#!%s/python\n' "$(readlink -f "${0%/*}")" >"${0%/*}/ansible-playbook"
+    chmod +x "${0%/*}/ansible-playbook" ;;
+*ansible-playbook*) readlink -f "$0"; if [ -n "$HOLD" ]; then cat "$HOLD" >&2; fi; readlink -f "$0" ;;
+esac
+"""
+
+
+def waited_for(path: Path, lines: int) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists() or len(path.read_text(encoding="utf-8").splitlines()) < lines:
+        assert time.monotonic() < deadline, f"{path} did not come to {lines} lines"
+        time.sleep(0.05)
+
+
+def test_a_new_environment_leaves_a_running_command_its_own(tmp_path: Path) -> None:
+    """Two commands find another lock file while a third is running, and both make an environment."""
+    checkout, tools = tmp_path / "checkout", tmp_path / "tools"
+    for directory in (checkout / "playbooks", tools):
+        directory.mkdir(parents=True)
+    shutil.copy(ROOT / "seawall", checkout)
+    shutil.copy(ROOT / "playbooks/check.yml", checkout / "playbooks")
+    (tools / "python3").write_text(PYTHON, encoding="utf-8")
+    (tools / "python3").chmod(0o755)
+    files = {name: tmp_path / name.lower() for name in ("BEGUN", "GO")}
+    environment = (
+        os.environ | {name: str(path) for name, path in files.items()} | {"PATH": f"{tools}:{os.environ['PATH']}", "HOLD": ""}
+    )
+
+    def command(**variables: str) -> subprocess.Popen[str]:
+        words, variables = ["./seawall", "check", "--inventory=x"], environment | variables
+        return subprocess.Popen(words, cwd=checkout, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    lock = checkout / "requirements.txt"
+    lock.write_text("one\n", encoding="utf-8")
+    files["GO"].touch()
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    with command(HOLD=str(hold)) as running:
+        assert running.stdout
+        first = running.stdout.readline()
+        files["GO"].unlink()
+        lock.write_text("two\n", encoding="utf-8")
+        try:
+            with command() as one, command() as other:
+                try:
+                    waited_for(files["BEGUN"], 3)
+                    whole = (checkout / ".venv/bin/ansible-playbook").exists()
+                finally:
+                    files["GO"].touch()
+                for each in (one, other):
+                    each.communicate(timeout=60)
+            assert (one.returncode, other.returncode) == (0, 0)
+            assert whole, "until the new one is made, the old one is in its place"
+        finally:
+            # The running command goes on.
+            os.close(os.open(hold, os.O_RDWR))
+        assert running.stdout.read() == first, "its environment was taken away"
+    assert running.returncode == 0
+    made = files["BEGUN"].read_text(encoding="utf-8")
+    with command() as last:
+        assert last.stdout
+        assert Path(last.stdout.readline().strip()).is_relative_to((checkout / ".venv").resolve())
+    assert files["BEGUN"].read_text(encoding="utf-8") == made, "the lock file has not changed again"
 
 
 @pytest.mark.parametrize("terminal", [True, False])
@@ -118,6 +195,11 @@ def test_init_changes_three_values_and_keeps_every_comment(checkout: Path) -> No
         assert (checkout / "inventories/ours" / path).read_text(encoding="utf-8") == expected
 
 
+@pytest.mark.parametrize("address", ["::1", "fe80::", "1:2:3:4:5:6:7:8", "2001:db8:0:0:0:0:2:1", "1:2:3:4:5:6:7::", "::"])
+def test_init_takes_every_form_of_an_address(checkout: Path, address: str) -> None:
+    assert init(checkout, host=address).returncode == 0
+
+
 def test_without_a_user_ssh_decides(checkout: Path) -> None:
     assert init(checkout, host="2001:db8::1").returncode == 0
     (host,) = settings_of(checkout / "inventories/ours").values()
@@ -148,6 +230,10 @@ def test_init_leaves_an_inventory_that_is_there_alone(checkout: Path) -> None:
         (["ours", "--host", "203.0.113.300", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "203.0.113", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "203.0.113.7.", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", ":::::", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "1::2::3", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "1:2:3:4::5:6:7:8:9", "--domain", "a.example"], "--host 203.0.113.10"),
+        (["ours", "--host", "12345::1", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "1:2:3", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "web 1", "--domain", "a.example"], "--host 203.0.113.10"),
         (["ours", "--host", "web/1&", "--domain", "a.example"], "--host 203.0.113.10"),

@@ -145,9 +145,10 @@ def test_without_root_or_sudo_it_says_so() -> None:
 
 
 @pytest.mark.usefixtures("stack")
-def test_a_check_installs_nothing(tmp_path: Path) -> None:
+def test_a_check_installs_nothing() -> None:
     """The check passes, and makes neither a directory nor a container, volume or network."""
-    root = tmp_path / "root"
+    root = Path("/opt/seawall-preflight")
+    assert not root.exists()
     ports = EDGE | {"http_port": 18995, "https_port": 18994}
     code, output = check({"seawall_root": str(root), "edge_listen": ports})
     assert code == 0, output[-3000:]
