@@ -27,6 +27,7 @@ UNLIMITED = "198.51.100.70"
 STRANGER = "192.0.2.1"
 PAGES = "https://pages.example"
 LIVE = "/api/v1/health/live"
+HOOKS = "/api/v1/hooks/"
 RETRY_AFTER = 77
 # So slow that the busiest machine is faster.
 PER_SECOND, BURST, FLOOD = 2, 20, 60
@@ -38,7 +39,7 @@ TUNED: dict[str, Any] = {
     "edge_allowed_networks": ["198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"],
     "edge_limit_rules": {"dry_run": False, "exempt_networks": ["198.51.100.64/26"], "per_token_enabled": True},
     "edge_maintenance": {"allowed_networks": [f"{LET_THROUGH}/32"], "retry_after_seconds": RETRY_AFTER},
-    "edge_public_paths": [LIVE],
+    "edge_public_paths": [LIVE, HOOKS],
     "edge_tls_profile": "modern",
     "api_cors_origins": [PAGES],
 }
@@ -199,8 +200,10 @@ class TestTuned:
 
     def test_a_public_path_needs_no_token_and_others_do(self) -> None:
         assert ask(LIVE, headers=of(ALLOWED)).status == 200
-        for path in (f"{LIVE}/more", "/api/v1/health", "/api/v1/documents"):
-            assert ask(path, headers=of(ALLOWED)).status == 401
+        assert ask(f"{HOOKS}x", headers=of(ALLOWED)).status == 404
+        for path in (f"{LIVE}/more", "/api/v1/health", "/api/v1/documents", HOOKS.removesuffix("/")):
+            answer = ask(path, headers=of(ALLOWED))
+            assert (answer.status, answer.body["error"]["code"]) == (401, "unauthorized")
 
     @pytest.mark.requirement("RL-10", "BEY-15")
     def test_who_is_exempt_is_not_counted_and_others_are(self) -> None:
