@@ -508,7 +508,6 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             ["edge_trusted_proxies.header is '$http_x'", "X-Forwarded-For"],
         ),
         "no templates": ({"edge_template_directory": "/absent"}, ["edge_template_directory is '/absent'", "nginx.conf.j2"]),
-        "edge too small": (changed("edge_resources", memory="31m"), ["edge_resources.memory (31m)", "32m or more"]),
         "bodies too large": (
             changed("edge_limits", body_size_bytes=8388609),
             ["edge_limits.body_size_bytes (8388609)", "Raise tmpfs_size"],
@@ -537,6 +536,16 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "setting is a list": (
             {"postgres_settings": {"shared_preload_libraries": ["a"]}},
             ["shared_preload_libraries", "neither text"],
+        ),
+    },
+    "one by one: memory of the edge": {
+        "edge too small": (
+            changed("edge_resources", memory="330m"),
+            ["edge_resources.memory (330m)", "are 331m", "lower edge_limits.worker_connections"],
+        ),
+        "edge of too many processors": (
+            changed("edge_resources", cpus=2.0, memory="574m"),
+            ["edge_resources.memory (574m)", "(2)", "are 575m"],
         ),
     },
     "one by one: secrets": {
