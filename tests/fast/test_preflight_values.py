@@ -103,6 +103,7 @@ GOOD: dict[str, Settings] = {
     "other values": {
         # As -e name=value gives them.
         "api_require_authenticated_principal": "no",
+        "edge_http3": "true",
         "images_with_tests": "false",
         "backup_timeout_seconds": "60",
         "backup_schedule": {
@@ -676,6 +677,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             ["edge_listen.bind_address is 127.255.255.255", "does not have", "ip address"],
         ),
         "taken port": (listening(https_port="{{ test_taken_port }}"), ["is taken by", "edge_listen"]),
+        "port taken for HTTP/3": (
+            listening(https_port="{{ test_taken_udp_port }}") | {"edge_http3": True},
+            ["/udp is taken by", "edge_http3"],
+        ),
     },
 }
 
@@ -769,7 +774,8 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ver
     key_pair(directory, "expired", -30, -1)
     key_pair(directory, "locked", passphrase=b"a passphrase")
     release = parse_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
-    with socket.create_server(("127.0.0.1", 0)) as taken:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket(type=socket.SOCK_DGRAM) as taken_udp:
+        taken_udp.bind(("127.0.0.1", 0))
         everywhere = {
             "ansible_connection": "local",
             "ansible_become": False,
@@ -777,6 +783,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ver
             "test_files": str(directory),
             "test_ports": free_ports(2),
             "test_taken_port": taken.getsockname()[1],
+            "test_taken_udp_port": taken_udp.getsockname()[1],
             "seawall_domain": "localhost",
             "seawall_root": "/srv/seawall-of-no-host/root",
             # Whatever this machine is, it is good enough.

@@ -44,3 +44,13 @@ def test_a_listening_port_is_named_with_its_program() -> None:
         assert f"(pid {os.getpid()})" in answer["taken_ports"][str(port)]
     answer = module_run("seawall_host_probe", arguments=arguments)
     assert answer["taken_ports"] == {}
+
+
+def test_a_port_of_udp_is_another_one() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        arguments = {"paths": ["/"], "address": "127.0.0.1", "ports": [port], "udp_ports": [port], "project": "seawall-none"}
+        answer = module_run("seawall_host_probe", arguments=arguments)
+        assert list(answer["taken_ports"]) == [f"{port}/udp"]
+        assert f"(pid {os.getpid()})" in answer["taken_ports"][f"{port}/udp"]
