@@ -15,6 +15,7 @@ options:
     required: true
   address: {description: Address that ports will be published on., type: str, required: true}
   ports: {description: TCP ports that will be published., type: list, elements: int, required: true}
+  udp_ports: {description: UDP ports that will be published., type: list, elements: int, default: []}
   project: {description: Compose project whose own published ports do not count as taken., type: str, required: true}
   root: {description: The project's root; whose installation it holds is told., type: path, required: true}
 """
@@ -27,7 +28,8 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-LISTEN = "0A"
+# A socket's state that takes what comes, by protocol. One of UDP that is connected hears its peer alone, but holds the port too.
+WAITING = {"tcp": {"0A"}, "udp": {"07", "01"}}
 
 
 def parse_os_release(text: str) -> dict[str, str]:
@@ -41,10 +43,10 @@ def memory_mebibytes(meminfo: str) -> int:
     return next(int(line.split()[1]) // 1024 for line in meminfo.splitlines() if line.startswith("MemTotal:"))
 
 
-def listening_inodes(table: str, port: int) -> set[str]:
-    """Socket inodes that listen on a port, from the text of /proc/net/tcp or tcp6."""
+def listening_inodes(table: str, port: int, protocol: str = "tcp") -> set[str]:
+    """Socket inodes that listen on a port, from the text of a protocol's table below /proc/net."""
     rows = (line.split() for line in table.splitlines()[1:])
-    return {row[9] for row in rows if row[3] == LISTEN and int(row[1].rsplit(":", 1)[1], 16) == port}
+    return {row[9] for row in rows if row[3] in WAITING[protocol] and int(row[1].rsplit(":", 1)[1], 16) == port}
 
 
 def can_bind(address: str) -> bool:
@@ -106,6 +108,7 @@ def main() -> None:
             "paths": {"type": "list", "elements": "path", "required": True},
             "address": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "int", "required": True},
+            "udp_ports": {"type": "list", "elements": "int", "default": []},
             "project": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
         },
@@ -115,15 +118,18 @@ def main() -> None:
     taken: dict[str, str] = {}
     docker = shutil.which("docker")
     ours = f"label=com.docker.compose.project={module.params['project']}"
-    for port in module.params["ports"]:
-        inodes = listening_inodes(read("/proc/net/tcp"), port) | listening_inodes(read("/proc/net/tcp6"), port)
+    wanted = [(port, "tcp") for port in module.params["ports"]] + [(port, "udp") for port in module.params["udp_ports"]]
+    for port, protocol in wanted:
+        tables = [read(f"/proc/net/{protocol}{version}") for version in ("", "6")]
+        inodes = set().union(*(listening_inodes(table, port, protocol) for table in tables))
         if not inodes:
             continue
         if docker:
-            code, output, _ = module.run_command([docker, "ps", "--quiet", "--filter", f"publish={port}", "--filter", ours])
+            publishing = f"publish={port}/{protocol}"
+            code, output, _ = module.run_command([docker, "ps", "--quiet", "--filter", publishing, "--filter", ours])
             if code == 0 and output.strip():
                 continue
-        taken[str(port)] = program_of(inodes)
+        taken[str(port) if protocol == "tcp" else f"{port}/{protocol}"] = program_of(inodes)
     directories = volumes = ""
     if docker:
         label = '{{.Label "com.docker.compose.project.working_dir"}}'

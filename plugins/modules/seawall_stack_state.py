@@ -15,6 +15,7 @@ description:
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   stack: {description: Text of the stack file., type: str, required: true}
+  overlays: {description: Texts of files that are merged into it, in their order., type: list, elements: str, default: []}
   environment: {description: Text of the .env file., type: str, required: true}
   services: {description: Names of all services in the stack file., type: list, elements: str, required: true}
   release_link: {description: The symlink whose target names the active colour., type: path, required: true}
@@ -69,6 +70,7 @@ def main() -> None:
         argument_spec={
             "project": {"type": "str", "required": True},
             "stack": {"type": "str", "required": True},
+            "overlays": {"type": "list", "elements": "str", "default": []},
             "environment": {"type": "str", "required": True},
             "services": {"type": "list", "elements": "str", "required": True},
             "release_link": {"type": "path", "required": True},
@@ -93,10 +95,13 @@ def main() -> None:
     if docker:
         staging = tempfile.mkdtemp(prefix="seawall-stack-")
         try:
-            for name in ("stack", "environment"):
+            texts = {f"overlay-{number}": text for number, text in enumerate(module.params["overlays"])}
+            for name, text in ({name: module.params[name] for name in ("stack", "environment")} | texts).items():
                 with open(os.path.join(staging, name), "w", encoding="utf-8") as stream:
-                    stream.write(module.params[name])
+                    stream.write(text)
             compose = [docker, "compose", "--project-name", project, "--file", f"{staging}/stack"]
+            for name in texts:
+                compose += ["--file", f"{staging}/{name}"]
             hashing = ["--env-file", f"{staging}/environment", "--profile", "*", "config", "--hash", "*"]
             code, output, errors = module.run_command([*compose, *hashing])
         finally:

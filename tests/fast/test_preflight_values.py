@@ -104,6 +104,7 @@ GOOD: dict[str, Settings] = {
     "other values": {
         # As -e name=value gives them.
         "api_require_authenticated_principal": "no",
+        "edge_http3": "true",
         "images_with_tests": "false",
         "backup_timeout_seconds": "60",
         "backup_schedule": {
@@ -473,6 +474,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         ),
         "address with a port": (listening(bind_address="127.0.0.1:80"), ["edge_listen.bind_address", "one of its own"]),
         "address with a zone": (listening(bind_address="fe80::1%eth0"), ["edge_listen.bind_address", "one of its own"]),
+        "address of IPv6": (
+            listening(bind_address="::"),
+            ["edge_listen.bind_address is '::'", "to an IPv4 address", "edge_trusted_proxies"],
+        ),
         "address of many hosts": (
             listening(bind_address="255.255.255.255"),
             ["edge_listen.bind_address is '255.255.255.255'", "one of its own"],
@@ -522,7 +527,6 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             ["edge_trusted_proxies.header is '$http_x'", "X-Forwarded-For"],
         ),
         "no templates": ({"edge_template_directory": "/absent"}, ["edge_template_directory is '/absent'", "nginx.conf.j2"]),
-        "edge too small": (changed("edge_resources", memory="31m"), ["edge_resources.memory (31m)", "32m or more"]),
         "bodies too large": (
             changed("edge_limits", body_size_bytes=8388609),
             ["edge_limits.body_size_bytes (8388609)", "Raise tmpfs_size"],
@@ -551,6 +555,16 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "setting is a list": (
             {"postgres_settings": {"shared_preload_libraries": ["a"]}},
             ["shared_preload_libraries", "neither text"],
+        ),
+    },
+    "one by one: memory of the edge": {
+        "edge too small": (
+            changed("edge_resources", memory="330m"),
+            ["edge_resources.memory (330m)", "are 331m", "lower edge_limits.worker_connections"],
+        ),
+        "edge of too many processors": (
+            changed("edge_resources", cpus=2.0, memory="574m"),
+            ["edge_resources.memory (574m)", "(2)", "are 575m"],
         ),
     },
     "one by one: secrets": {
@@ -676,14 +690,14 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
             listening(bind_address="127.255.255.255"),
             ["edge_listen.bind_address is 127.255.255.255", "does not have", "ip address"],
         ),
-        "address of another host, of IPv6": (
-            listening(bind_address="2001:db8::1"),
-            ["edge_listen.bind_address is 2001:db8::1", "does not have", "ip address"],
-        ),
         "taken port": (listening(https_port="{{ test_taken_port }}"), ["is taken by", "edge_listen"]),
         "root of another project": (
             {"seawall_root": "{{ test_other_root }}", "seawall_project": "mine"},
             ["holds the installation of theirs", "seawall_project is mine", "Set seawall_project: theirs"],
+        ),
+        "port taken for HTTP/3": (
+            listening(https_port="{{ test_taken_udp_port }}") | {"edge_http3": True},
+            ["/udp is taken by", "edge_http3"],
         ),
     },
 }
@@ -779,7 +793,12 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ver
     key_pair(directory, "locked", passphrase=b"a passphrase")
     release = parse_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     # Not in /tmp, where no root may be.
-    with socket.create_server(("127.0.0.1", 0)) as taken, tempfile.TemporaryDirectory(dir=Path.home(), prefix="root-") as other:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.socket(type=socket.SOCK_DGRAM) as taken_udp,
+        tempfile.TemporaryDirectory(dir=Path.home(), prefix="root-") as other,
+    ):
+        taken_udp.bind(("127.0.0.1", 0))
         Path(other, "compose").mkdir()
         Path(other, "compose/.env").write_text("SEAWALL_PROJECT=theirs\n", encoding="utf-8")
         everywhere = {
@@ -790,6 +809,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ver
             "test_ports": free_ports(2),
             "test_other_root": other,
             "test_taken_port": taken.getsockname()[1],
+            "test_taken_udp_port": taken_udp.getsockname()[1],
             "seawall_domain": "localhost",
             "seawall_root": "/srv/seawall-of-no-host/root",
             # Whatever this machine is, it is good enough.

@@ -60,3 +60,20 @@ def test_containers_tell_the_roots_that_they_were_made_from(tmp_path: Path) -> N
     lines = f"{tmp_path}/real/compose\n{tmp_path}/link/compose\n\n"
     assert other_roots(lines, f"{tmp_path}/link") == []
     assert other_roots(lines + "/srv/elsewhere/compose\n", f"{tmp_path}/real") == ["/srv/elsewhere"]
+
+
+def test_a_port_of_udp_is_another_one() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+        arguments = {
+            "paths": ["/"],
+            "address": "127.0.0.1",
+            "ports": [port],
+            "udp_ports": [port],
+            "project": "seawall-none",
+            "root": "/none",
+        }
+        answer = module_run("seawall_host_probe", arguments=arguments)
+        assert list(answer["taken_ports"]) == [f"{port}/udp"]
+        assert f"(pid {os.getpid()})" in answer["taken_ports"][f"{port}/udp"]

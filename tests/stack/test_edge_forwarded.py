@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import uuid
 from collections.abc import Iterator
 
 import pytest
+from edge_wire import Request, ask_1, ask_2
 from installation import HTTPS_PORT, ask
 from recorded_service import PRINCIPAL, Recorded, recorded_service
 
@@ -44,7 +46,16 @@ FORGED = {
     "Proxy": "http://evil.example",
     "X-Original-URL": "/internal/verify",
     "X-Rewrite-URL": "/internal/verify",
+    "X-Original-URI": "/internal/verify",
+    "X-Original-Method": "DELETE",
     "X-HTTP-Method-Override": "DELETE",
+    "X-HTTP-Method": "DELETE",
+    "X-Method-Override": "DELETE",
+    # gunicorn refuses a request that says two things about its scheme.
+    "X-Forwarded-Ssl": "off",
+    "X-Forwarded-Protocol": "http",
+    "X-Forwarded-Scheme": "http",
+    "Front-End-Https": "off",
     "Traceparent": "00-0123456789abcdef0123456789abcdef-0123456789abcdef-01",
     "Baggage": "user=root",
 }
@@ -97,6 +108,16 @@ def test_the_service_is_told_who_it_is_and_not_the_token(recorded: Recorded, pat
     assert question["authorization"] == [SIGNED_IN]
     assert (question["x-original-uri"], question["x-original-method"]) == ([path], ["GET"])
     assert "x-principal-id" not in question
+
+
+@pytest.mark.requirement("BEY-15")
+@pytest.mark.parametrize(("version", "method", "upgraded"), [(1, "GET", True), (1, "POST", False), (2, "GET", False)])
+def test_only_a_get_of_http_1_1_is_upgraded(recorded: Recorded, version: int, method: str, upgraded: bool) -> None:
+    path = f"/api/v1/documents/{uuid.uuid4()}/live"
+    request = Request(path, method, headers=(("Authorization", SIGNED_IN), ("Upgrade", "WebSocket")))
+    assert (ask_1 if version == 1 else ask_2)(request).status == 200
+    found = reached(recorded, path)
+    assert (found.get("upgrade"), "upgrade" in found.get("connection", [])) == (["websocket"] if upgraded else None, upgraded)
 
 
 def test_nobody_is_asked_about_what_is_public(recorded: Recorded) -> None:

@@ -14,6 +14,7 @@ import pytest
 from conftest import Stack
 from edge_wire import Request, Way, ask_1, ask_2, limited, say
 from installation import PROJECT, ROOT, ask, containers, docker
+from test_edge_table import unreachable
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -27,6 +28,7 @@ FIELDS = {
         "principal",
         "upstream",
         "upstream_status",
+        "upstream_connect_seconds",
         "upstream_seconds",
         "limit",
         "tls",
@@ -130,7 +132,7 @@ def test_a_refusal_says_that_it_was_a_limit() -> None:
 
 
 @pytest.mark.requirement("SEC-09")
-def test_no_secret_of_a_query_or_a_header_is_in_the_access_log(stack: Stack) -> None:
+def test_no_secret_of_a_query_or_a_header_is_in_a_log(stack: Stack) -> None:
     marker = uuid.uuid4().hex
     paths = (f"/{marker}", f"/api/v1/{marker}", f"/api/auth/{marker}", f"/metrics/{marker}", f"/assets/{marker}")
     for path in paths:
@@ -138,6 +140,17 @@ def test_no_secret_of_a_query_or_a_header_is_in_the_access_log(stack: Stack) -> 
             ask_1(Request(f"{path}?token={SECRET}&password={SECRET}", headers=(("Cookie", f"a={SECRET}"),)), way)
     ask_1(Request(f"/api/v1/{marker}?token={SECRET}", headers=tuple(stack.session().items())), Way.TLS)
     say(f"GET /{marker}%?token={SECRET} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), Way.TLS)
+    held = Request(f"/api/v1/{marker}?token={SECRET}", "POST", headers=tuple(stack.session().items()), body=b"x" * 200000)
+    assert ask_1(held).status in {404, 405}
+    assert ask_1(replace(held, body=b"", declared=1 << 30)).status == 413
+    with unreachable("api"):
+        mine = uuid.uuid4().hex
+        lost = Request(f"/healthz?token={SECRET}", headers=(("X-Request-ID", mine),))
+        assert ask_1(lost, Way.TLS).status == 502
+    (line,) = lines_of(mine)
+    # What the error log would have said: nobody there to connect to.
+    assert (line["upstream_status"], line["upstream_connect_seconds"]) == ("502", "-")
+    assert SECRET not in written("stderr")
     found = written()
     assert found.count(marker) >= 2 * len(paths) + 1
     assert SECRET not in found

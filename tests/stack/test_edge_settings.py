@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -27,6 +27,7 @@ UNLIMITED = "198.51.100.70"
 STRANGER = "192.0.2.1"
 PAGES = "https://pages.example"
 LIVE = "/api/v1/health/live"
+HOOKS = "/api/v1/hooks/"
 RETRY_AFTER = 77
 # So slow that the busiest machine is faster.
 PER_SECOND, BURST, FLOOD = 2, 20, 60
@@ -35,10 +36,10 @@ DEFAULTS = yaml.safe_load((REPOSITORY / "roles/edge/defaults/main.yml").read_tex
 TUNED: dict[str, Any] = {
     "edge_limits": DEFAULTS["edge_limits"] | {"api_per_second": PER_SECOND, "api_burst": BURST},
     "edge_trusted_proxies": {"networks": PROXIES, "header": "X-Forwarded-For"},
-    "edge_allowed_networks": ["198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32"],
+    "edge_allowed_networks": ["198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"],
     "edge_limit_rules": {"dry_run": False, "exempt_networks": ["198.51.100.64/26"], "per_token_enabled": True},
     "edge_maintenance": {"allowed_networks": [f"{LET_THROUGH}/32"], "retry_after_seconds": RETRY_AFTER},
-    "edge_public_paths": [LIVE],
+    "edge_public_paths": [LIVE, HOOKS],
     "edge_tls_profile": "modern",
     "api_cors_origins": [PAGES],
 }
@@ -77,7 +78,7 @@ def statuses(address: str) -> set[int]:
 
 
 # Each counts for itself.
-somebody = map("203.0.113.{}".format, itertools.count(10))
+somebody = (f"198.18.{number // 250}.{number % 250 + 1}" for number in itertools.count())
 
 
 @pytest.mark.usefixtures("stack")
@@ -199,8 +200,10 @@ class TestTuned:
 
     def test_a_public_path_needs_no_token_and_others_do(self) -> None:
         assert ask(LIVE, headers=of(ALLOWED)).status == 200
-        for path in (f"{LIVE}/more", "/api/v1/health", "/api/v1/documents"):
-            assert ask(path, headers=of(ALLOWED)).status == 401
+        assert ask(f"{HOOKS}x", headers=of(ALLOWED)).status == 404
+        for path in (f"{LIVE}/more", "/api/v1/health", "/api/v1/documents", HOOKS.removesuffix("/")):
+            answer = ask(path, headers=of(ALLOWED))
+            assert (answer.status, answer.body["error"]["code"]) == (401, "unauthorized")
 
     @pytest.mark.requirement("RL-10", "BEY-15")
     def test_who_is_exempt_is_not_counted_and_others_are(self) -> None:
@@ -214,11 +217,33 @@ class TestTuned:
         assert ask(LIVE, headers=of("2001:db8:0:2::1")).status == 200
 
     @pytest.mark.requirement("RL-10")
-    def test_one_token_is_one_client_from_wherever_it_comes(self) -> None:
-        path = "/api/v1/documents"
-        sent = [of(next(somebody), {"Authorization": "Bearer shared"}) for _ in range(FLOOD)]
-        assert {ask(path, headers=headers).status for headers in sent} == {401, 429}
-        assert ask(path, headers=of(next(somebody), {"Authorization": "Bearer another"})).status == 401
+    @pytest.mark.parametrize(
+        "spelling",
+        [
+            lambda claims, _: f"Bearer {claims}.sig",
+            # The scheme is read in any case, and spaces around the token are not.
+            lambda claims, number: f"{'Bearer' if number % 2 else 'bEARER'}{' ' * (1 + number)}{claims}.sig",
+            # What base64 does not know is skipped where a signature is decoded.
+            lambda claims, number: f"Bearer {claims}.s{'!' * number}ig",
+            lambda claims, number: f"Basic {claims}{number}",
+            lambda claims, number: f"{claims}{number}",
+        ],
+        ids=["one", "scheme", "signature", "another scheme", "garbage"],
+    )
+    def test_one_token_is_one_client_from_wherever_it_comes(self, spelling: Callable[[str, int], str]) -> None:
+        claims = f"{uuid.uuid4().hex}.claims"
+        sent = [of(next(somebody), {"Authorization": spelling(claims, number)}) for number in range(FLOOD)]
+        answered = {ask("/api/v1/documents", headers=headers).status for headers in sent}
+        # What is no token shares one allowance, which the case before may have used up.
+        assert 429 in answered <= {401, 429}
+        another = {"Authorization": f"Bearer another.{claims}"}
+        assert ask("/api/v1/documents", headers=of(next(somebody), another)).status == 401
+
+    @pytest.mark.requirement("RL-10")
+    def test_a_token_in_the_place_of_a_socket_s_counts_as_well(self) -> None:
+        protocols = {"Upgrade": "websocket", "Sec-WebSocket-Protocol": f"seawall.v1, bearer.{uuid.uuid4().hex}.claims.sig"}
+        sent = [of(next(somebody), protocols) for _ in range(FLOOD)]
+        assert {ask("/api/v1/documents", headers=headers).status for headers in sent} == {401, 429}
 
     def test_pages_of_allowed_origins_can_read_what_the_edge_refuses(self) -> None:
         for origin, told in ((PAGES, PAGES), ("https://evil.example", None)):

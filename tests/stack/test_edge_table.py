@@ -84,6 +84,7 @@ PLACES = {
     ("public", "= /readyz"): Place("/readyz", Kind.NOTHING),
     ("public", "= /api/v1/health/ready"): Place("/api/v1/health/ready", Kind.NOTHING),
     ("public", "= /api"): Place("/api", Kind.NOTHING),
+    ("public", "= /api/auth"): Place("/api/auth", Kind.NOTHING),
     ("public", "= /healthz"): Place("/healthz", Kind.OPEN, body_limit=1, service="api", limit="api"),
     ("public", "^~ /api/auth/"): Place(
         "/api/auth/login", Kind.OPEN, body_limit=16384, nothing_at="/api/auth/none", service="auth", limit="auth"
@@ -237,6 +238,16 @@ def ask(request: Request | bytes, way: Way, version: int) -> Reply:
 
 def test_every_location_of_the_running_edge_has_a_place_in_the_table() -> None:
     assert locations() == set(PLACES) | NOT_OUTSIDE
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_address_without_its_last_slash_is_no_redirect_of_nginx(version: int) -> None:
+    """nginx makes one, with a page of its own, for each location that proxies all below an address."""
+    below = {match.removeprefix("^~ ") for server, match in locations() if server == "public" and match.endswith("/")} - {"/"}
+    assert {"/api/", "/api/auth/"} <= below
+    for path in sorted(below):
+        reply = ask(Request(path.removesuffix("/")), Way.SOCKET, version)
+        assert (reply.status, b"nginx" in reply.body) in {(200, False), (401, False), (404, False)}, (path, reply)
 
 
 def test_every_error_of_the_contract_is_in_the_table() -> None:

@@ -1,0 +1,247 @@
+"""HTTP/3, which is off until it is wanted: the same answers over UDP, by a client of another make."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import Stack
+from edge_answers import CLOSED, Reply, assert_error, assert_headers
+from edge_configuration import dump
+from edge_wire import Request, Way, ask_1, ask_2
+from installation import HTTPS_PORT, ROOT, ask, containers, docker
+from judges import judge
+from test_edge_log import lines_of
+from test_edge_settings import DEFAULTS, deploy
+from test_edge_table import AS_OVER_1, PLACES, Condition, Kind, Place, name_of, rows, signed
+
+pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.requirement("BEY-13")]
+
+# Nobody is refused for being fast, and the log tells who would have been.
+SETTINGS = {"edge_http3": True, "edge_limit_rules": DEFAULTS["edge_limit_rules"] | {"dry_run": True}}
+ADVERTISED = f'h3=":{HTTPS_PORT}"; ma=3600'
+# nginx refuses this one before it looks at the path.
+NOT_AS_OVER_2 = {"CONNECT": 400}
+# Here nginx resets the stream before its answer has left, always or as it happens.
+RESET = {"changed since", "body too large"}
+
+
+def curl(request: Request, protocol: str = "--http3-only") -> str:
+    """The command that sends a request and shows headers and body; nothing of the address is tidied up."""
+    options = ["curl", "--silent", "--include", protocol, "--max-time", "20", "--cacert", "/ca.pem"]
+    options += ["--request-target", request.target, "--request", request.method, "--header", f"Host: {request.host}"]
+    options += ["--header", "Expect:"]
+    for name, value in request.headers:
+        options += ["--header", f"{name}: {value}"]
+    if request.declared is not None:
+        options += ["--header", f"Content-Length: {request.declared}"]
+    command = shlex.join([*options, f"https://localhost:{HTTPS_PORT}"])
+    if request.chunked:
+        return f"head -c {len(request.body)} /dev/zero | {command} --upload-file -"
+    return command + (f" --data-binary {shlex.quote(request.body.decode())}" if request.body else "")
+
+
+def run(commands: list[str], directory: Path) -> list[tuple[int, str]]:
+    """Run commands one after the other beside the edge: the exit code and what was said, of each."""
+    mark = uuid.uuid4().hex
+    script = directory / "commands.sh"
+    script.write_text("".join(f"{command}\ncode=$?; echo; echo {mark} $code\n" for command in commands), encoding="utf-8")
+    said = judge("sh", "/commands.sh", mounts=(f"{script}:/commands.sh", f"{ROOT}/tls/ca.pem:/ca.pem"), seconds=280)
+    parts = re.split(rf"\n{mark} (\d+)\n", said)
+    return [(int(code), text) for text, code in zip(parts[0::2], parts[1::2], strict=False)]
+
+
+def reply_of(code: int, said: str) -> Reply:
+    head, _, body = said.partition("\n\n")
+    lines = head.split("\n")
+    if code:
+        return Reply(CLOSED, reason=code)
+    assert lines[0].strip() == f"HTTP/3 {lines[0].split()[1]}", said
+    headers = (line.partition(":") for line in lines[1:])
+    return Reply(
+        int(lines[0].split()[1]), tuple((name.lower(), value.strip()) for name, _, value in headers), body.rstrip("\n").encode()
+    )
+
+
+def test_it_is_off_until_it_is_wanted(tmp_path: Path) -> None:
+    for reply in (ask_1(Request("/"), Way.TLS), ask_2(Request("/none.txt"), Way.TLS)):
+        assert reply.all("alt-svc") == []
+    ports = json.loads(docker("inspect", "--format", "{{json .HostConfig.PortBindings}}", containers()["edge"]["Id"]))
+    assert set(ports) == {"8080/tcp", "8443/tcp"}
+    ((code, said),) = run([curl(Request("/"))], tmp_path)
+    # What is over TCP is there for the same client.
+    ((over_2, _),) = run([curl(Request("/"), "--http2")], tmp_path)
+    assert (code != 0, said, over_2) == (True, "", 0)
+
+
+@pytest.fixture(scope="module")
+def switched_on(stack: Stack) -> Iterator[Stack]:
+    deploy(SETTINGS)
+    try:
+        yield stack
+    finally:
+        deploy({})
+
+
+def over_3() -> Iterator[tuple[Place, Condition, int, int]]:
+    """The rows of the table that can be said over HTTP/3, whose answers are those of HTTP/2."""
+    for place, condition, version, status in rows():
+        if version == 2 and place.way is not Way.PLAIN:
+            over = status if condition.over_2 in {AS_OVER_1, CLOSED} else condition.over_2
+            yield place, condition, 3, NOT_AS_OVER_2.get(condition.name, over or CLOSED)
+
+
+ROWS = {name_of(row): row for row in over_3()}
+
+
+@pytest.fixture(scope="module")
+def answers(switched_on: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, Reply]]:
+    """What came for each row, and the request id that it had."""
+    found = re.search(r'"/assets/([^"]+)"', ask_1(Request("/")).body.decode())
+    assert found
+    requests: dict[str, tuple[str, Request]] = {}
+    for name, (place, condition, _, _) in ROWS.items():
+        request = condition.build(replace(place, path=place.path.replace("ASSET", found[1])))
+        assert isinstance(request, Request)
+        mine = uuid.uuid4().hex
+        request = replace(request, headers=(("X-Request-ID", mine), *request.headers))
+        if condition.signed and place.kind is Kind.PRIVATE:
+            request = signed(request, switched_on.session())
+        requests[name] = (mine, request)
+    came = run([curl(request) for _, request in requests.values()], tmp_path_factory.mktemp("http3"))
+    return {name: (mine, reply_of(*said)) for (name, (mine, _)), said in zip(requests.items(), came, strict=True)}
+
+
+@pytest.mark.requirement("EDGE-01", "EDGE-03", "ERR-01")
+@pytest.mark.parametrize("name", ROWS)
+def test_an_error_is_whole(answers: dict[str, tuple[str, Reply]], name: str) -> None:
+    place, condition, _, status = ROWS[name]
+    mine, reply = answers[name]
+    if status == CLOSED or (condition.name in RESET and reply.status == CLOSED):
+        assert reply.status == CLOSED
+        return
+    assert_error(reply, status)
+    assert reply.one("alt-svc") == ADVERTISED
+    if "%" not in place.path:
+        assert reply.one("x-request-id") == mine or status == 400
+
+
+def test_all_places_are_asked() -> None:
+    asked = {place.path for place, _, _, _ in ROWS.values()}
+    assert asked == {place.path for place in PLACES.values() if place.way is not Way.PLAIN}
+    assert len(ROWS) > 150
+
+
+@pytest.mark.requirement("EDGE-03", "LOG-08")
+def test_a_request_reaches_the_service_and_is_logged_as_what_it_was(switched_on: Stack, tmp_path: Path) -> None:
+    mine = uuid.uuid4().hex
+    forged = (("X-Principal-Id", "somebody-else"), ("X-Forwarded-For", "192.0.2.1"))
+    sent = (*switched_on.session().items(), *forged, ("X-Request-ID", mine), ("Content-Type", "application/json"))
+    write = Request("/api/v1/documents", "POST", headers=sent, body=b'{"title": "Over UDP"}')
+    ((code, said),) = run([curl(write)], tmp_path)
+    reply = reply_of(code, said)
+    assert reply.status == 201, reply
+    assert_headers(reply)
+    (line,) = lines_of(mine)
+    me: Any = ask("/api/v1/users/me", headers=switched_on.session()).body["id"]
+    told = {name: line[name] for name in ("protocol", "method", "status", "principal", "tls", "path")}
+    assert told == {
+        "protocol": "HTTP/3.0",
+        "method": "POST",
+        "status": 201,
+        "principal": me,
+        "tls": "TLSv1.3",
+        "path": "/api/v1/documents",
+    }
+    assert line["client"] != "192.0.2.1"
+
+
+@pytest.mark.usefixtures("switched_on")
+@pytest.mark.parametrize("length", [7000, 15000, 30000])
+def test_headers_may_be_as_large_as_over_tcp(tmp_path: Path, length: int) -> None:
+    """nginx waits for ever for what does not fit into its buffer of a stream."""
+    pieces = tuple((f"X-{number}", "~" * 5000) for number in range(length // 5000)) or (("X-0", "~" * length),)
+    ((code, said),) = run([curl(Request("/", headers=pieces))], tmp_path)
+    assert (code, reply_of(code, said).status) == (0, 200)
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_a_handshake_is_as_good_as_another(tmp_path: Path) -> None:
+    """Each with a post-quantum key, whose first message takes more than a packet; of 60, with quic_retry, some were lost."""
+    came = run([curl(Request("/none.txt"))] * 60, tmp_path)
+    assert [reply_of(*said).status for said in came] == [404] * 60
+
+
+@pytest.mark.usefixtures("switched_on")
+@pytest.mark.requirement("RL-10")
+def test_its_requests_count(tmp_path: Path) -> None:
+    mine = uuid.uuid4().hex
+    many = f"https://localhost:{HTTPS_PORT}/healthz?[1-200]"
+    command = ["curl", "--silent", "--http3-only", "--cacert", "/ca.pem", "--header", f"X-Request-ID: {mine}", many]
+    run([f"{shlex.join(command)} >/dev/null"], tmp_path)
+    lines = lines_of(mine)
+    assert {line["protocol"] for line in lines} == {"HTTP/3.0"}
+    assert {line["limit"] for line in lines} == {"PASSED", "REJECTED_DRY_RUN"}
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_it_is_told_of_where_tls_ends_here_and_nowhere_else() -> None:
+    for reply in (ask_1(Request("/"), Way.TLS), ask_2(Request("/api/v1/documents"), Way.TLS)):
+        assert reply.one("alt-svc") == ADVERTISED
+    assert ask_1(Request("/"), Way.PLAIN).all("alt-svc") == []
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_it_is_there_after_a_reload(tmp_path: Path) -> None:
+    """What begins in that moment can be lost."""
+    docker("exec", containers()["edge"]["Id"], "nginx", "-s", "reload")
+    end = time.monotonic() + 60
+    while reply_of(*run([curl(Request("/"))], tmp_path)[0]).status != 200:
+        assert time.monotonic() < end
+    came = run([curl(Request("/"))] * 5, tmp_path)
+    assert [reply_of(*said).status for said in came] == [200] * 5
+
+
+@pytest.mark.usefixtures("switched_on")
+@pytest.mark.parametrize("name", ["other.example", None], ids=["unknown", "none"])
+def test_a_handshake_for_no_name_of_ours_is_refused(tmp_path: Path, name: str | None) -> None:
+    address = name or "127.0.0.1"
+    command = ["curl", "--http3-only", "--insecure", "--verbose", "--resolve", f"{address}:{HTTPS_PORT}:127.0.0.1"]
+    ((code, said),) = run([f"{shlex.join([*command, f'https://{address}:{HTTPS_PORT}/'])} 2>&1"], tmp_path)
+    assert code != 0
+    assert "subject:" not in said
+
+
+@pytest.mark.usefixtures("switched_on")
+@pytest.mark.requirement("BEY-16")
+def test_the_judges_find_nothing() -> None:
+    gixy = [sys.executable, "-m", "gixy", "--format=json", "-"]
+    done = subprocess.run(gixy, input=dump(), capture_output=True, text=True, check=False)
+    assert "quic" in dump()
+    assert (json.loads(done.stdout), done.returncode) == ([], 0), done.stderr
+    options = "--headers --quiet --color 0 --warnings batch --ip 127.0.0.1 --nodns none --add-ca /ca.pem"
+    options += " --jsonfile /tmp/found.json"
+    program = f"testssl {options} https://localhost:{HTTPS_PORT} >/tmp/said 2>&1; cat /tmp/found.json"
+    said = json.loads(judge("sh", "-c", program, mounts=(f"{ROOT}/tls/ca.pem:/ca.pem",), seconds=200))
+    assert "HSTS_time" in {entry["id"] for entry in said}
+    assert [entry for entry in said if entry["severity"] in {"LOW", "MEDIUM", "HIGH", "CRITICAL"}] == []
+
+
+@pytest.mark.usefixtures("switched_on")
+def test_what_is_installed_is_as_wanted() -> None:
+    """Deployed again nothing changes; the port is there for TCP and UDP."""
+    ports = json.loads(docker("inspect", "--format", "{{json .HostConfig.PortBindings}}", containers()["edge"]["Id"]))
+    assert set(ports) == {"8080/tcp", "8443/tcp", "8443/udp"}
+    before = containers()["edge"]["Id"]
+    deploy(SETTINGS)
+    assert containers()["edge"]["Id"] == before
