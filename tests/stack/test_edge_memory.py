@@ -35,8 +35,10 @@ def workers() -> dict[int, int]:
     found = Path(f"/proc/{master}/task/{master}/children").read_text(encoding="ascii").split()
     sizes = {}
     for worker in map(int, found):
-        lines = Path(f"/proc/{worker}/smaps_rollup").read_text(encoding="ascii").splitlines()
-        sizes[worker] = next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
+        # One that is on its way out may be gone by now.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            lines = Path(f"/proc/{worker}/smaps_rollup").read_text(encoding="ascii").splitlines()
+            sizes[worker] = next(int(line.split()[1]) for line in lines if line.startswith("Private_Dirty:"))
     return sizes
 
 
