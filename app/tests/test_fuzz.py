@@ -88,12 +88,16 @@ def either(request: pytest.FixtureRequest) -> RunningServer:
 def say(server: RunningServer, data: bytes, patience: float = TIMEOUT_SECONDS) -> bytes:
     """Everything that the server answers until it hangs up; it may do so before it has read all."""
     answer = b""
-    with socket.socket(socket.AF_UNIX) as client, contextlib.suppress(TimeoutError, BrokenPipeError, ConnectionResetError):
+    gone = (TimeoutError, BrokenPipeError, ConnectionResetError)
+    with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(patience)
         client.connect(str(server.socket))
-        client.sendall(data)
-        while received := client.recv(65536):
-            answer += received
+        with contextlib.suppress(*gone):
+            client.sendall(data)
+        # Also where it did not want to hear the end: what it has said can still be read.
+        with contextlib.suppress(*gone):
+            while received := client.recv(65536):
+                answer += received
     return answer
 
 
