@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.yaml import yaml_load
 
 
+@cache
 def known_variables(root: str) -> dict[str, list[str]]:
-    """For the repository at root: every role's names, and every variable that a role or playbook declares."""
+    """For the repository at root: the roles, what roles and playbooks declare, and of that what a role keeps to itself."""
     roles = sorted(path.name for path in Path(root, "roles").iterdir() if path.is_dir())
     declared: set[str] = set()
     for spec in Path(root, "roles").glob("*/meta/argument_specs.yml"):
         for entry in yaml_load(spec.read_text(encoding="utf-8"))["argument_specs"].values():
             declared.update(entry.get("options", {}))
-    sources = [*Path(root, "roles").glob("*/vars/main.yml"), *Path(root, "roles").glob("*/defaults/main.yml")]
-    for source in [*sources, *Path(root, "playbooks/group_vars/all").glob("*.yml")]:
+    internal: set[str] = set()
+    for source in Path(root, "roles").glob("*/vars/main.yml"):
+        internal.update(yaml_load(source.read_text(encoding="utf-8")) or {})
+    for source in [*Path(root, "roles").glob("*/defaults/main.yml"), *Path(root, "playbooks/group_vars/all").glob("*.yml")]:
         declared.update(yaml_load(source.read_text(encoding="utf-8")) or {})
-    return {"roles": roles, "variables": sorted(declared)}
+    return {"roles": roles, "variables": sorted(declared | internal), "internal": sorted(internal)}
 
 
 def unknown_variables(names: Iterable[str], known: dict[str, list[str]]) -> list[str]:
@@ -50,10 +54,12 @@ def unknown_settings(names: Iterable[str], root: str) -> list[str]:
 
 def internal_variables(names: Iterable[str], root: str) -> list[str]:
     """Those of the names that a role of the repository at root keeps to itself."""
-    internal: set[str] = set()
-    for source in Path(root, "roles").glob("*/vars/main.yml"):
-        internal.update(yaml_load(source.read_text(encoding="utf-8")) or {})
-    return sorted(internal.intersection(names))
+    return sorted(set(known_variables(root)["internal"]).intersection(names))
+
+
+def variable_names(root: str) -> list[str]:
+    """Every variable that a role or playbook of the repository at root declares."""
+    return known_variables(root)["variables"]
 
 
 def ignored_variables(values: Mapping[str, object], given: Mapping[str, object]) -> list[str]:
@@ -74,4 +80,5 @@ class FilterModule:
             "ignored_variables": ignored_variables,
             "internal_variables": internal_variables,
             "unknown_settings": unknown_settings,
+            "variable_names": variable_names,
         }

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ Option = Mapping[str, Any]
 Refusals = Iterator[str]
 
 
+@cache
 def declared_settings(root: str) -> dict[str, Option]:
     """Every role's settings, as the argument specs of the repository at root declare them."""
     found: dict[str, Option] = {}

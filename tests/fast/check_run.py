@@ -50,7 +50,8 @@ def check_hosts(inventory: Path, *options: str, verb: str = "check") -> dict[str
     assert done.stdout.lstrip().startswith("{"), done.stdout[-3000:] + done.stderr[-3000:]
     verdicts: dict[str, Verdict] = {}
     for task in (task for play in json.loads(done.stdout)["plays"] for task in play["tasks"]):
-        name = task["task"]["name"].rpartition(" : ")[2]
+        # What comes after a semicolon is worked out by Ansible.
+        name = task["task"]["name"].rpartition(" : ")[2].partition(";")[0]
         for host, result in task["hosts"].items():
             verdict = verdicts.setdefault(host, Verdict())
             verdict.last_task = name
