@@ -338,7 +338,7 @@ def test_the_switch_goes_back_to_the_rules_that_ran_and_not_to_those_on_the_disk
     deployed.must(f"sed s/{installed}/{proved}/ /etc/nftables-seawall.conf >/run/proved && mv /run/proved {candidate}")
     deployed.must(f"nft --file {candidate}")
     before = ways_in(deployed)
-    run = deployed.converge("-e", json.dumps({"host_baseline_guard_seconds": 1}))
+    run = deployed.converge("-e", json.dumps(LOCKOUTS["firewall"][0] | {"host_baseline_guard_seconds": 1}))
     assert run.code != 0
     assert "the firewall did not work out and is undone" in " ".join(run.output.split())
     assert ways_in(deployed) == before
