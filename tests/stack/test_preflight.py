@@ -21,7 +21,7 @@ from cryptography.x509.oid import NameOID
 from installation import REPOSITORY, docker, running, seawall
 
 EDGE = {"bind_address": "127.0.0.1", "http_port": 18080, "https_port": 18443}
-# One for each way of refusing; tests/fast/test_preflight_values.py has a bad value for every check.
+# One for each way of refusing; tests/settings/test_preflight_values.py has a bad value for every check.
 CASES: list[tuple[str, dict[str, object], list[str]]] = [
     ("unknown", {"seawall_domian": "a.example"}, ["seawall_domian", "seawall_domain"]),
     ("half a dict", {"edge_listen": {"http_port": 18080}}, ["edge_listen lacks", "https_port"]),
