@@ -14,6 +14,7 @@ import os
 import socket
 from typing import Any
 
+from ansible.errors import AnsibleError
 from ansible.plugins.lookup import LookupBase
 
 
@@ -38,15 +39,17 @@ def name_of(process: int) -> str:
 
 
 def is_run(process: int) -> bool:
-    """Whether this is ansible-playbook; of one that has ended and was not reaped, no word is left."""
-    words = read(f"/proc/{process}/cmdline").split("\0")[:2]
-    return "ansible-playbook" in map(os.path.basename, words)
+    """Whether this is ansible-playbook, behind an interpreter and its options or not; one that has ended has no words left."""
+    words = read(f"/proc/{process}/cmdline").split("\0")[:6]
+    is_module = any(words[at : at + 3] == ["-m", "ansible", "playbook"] for at in range(4))
+    return is_module or "ansible-playbook" in map(os.path.basename, words)
 
 
 def this_run() -> str:
     """The outermost ansible-playbook above us: its workers are copies of it, and come and go."""
     found, process = "", os.getpid()
-    while process > 1:
+    # In a container it may be process 1 itself, whose parent is 0.
+    while process > 0:
         found = name_of(process) if is_run(process) else found
         process = int((fields_of(process) or ["", "0"])[1])
     return found
@@ -61,13 +64,20 @@ class LookupModule(LookupBase):  # type: ignore[misc] # Ansible's base class has
     """Ansible's entry point."""
 
     def run(self, terms: list[object], variables: object = None, **kwargs: object) -> list[dict[str, Any]]:  # noqa: ARG002 - Ansible's
+        process = this_run()
+        if not process:
+            raise AnsibleError(
+                "No process above this one is ansible-playbook, so no lock could last as long as this run. Use ./seawall."
+            )
         processes = [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
         user = os.environ.get("SUDO_USER") or getpass.getuser()
         return [
             {
                 "who": f"{user}@{socket.gethostname()}",
                 "machine": machine(),
-                "process": this_run(),
+                "process": process,
+                # Where /proc is mounted with hidepid, what others run cannot be seen.
+                "sees_all": bool(fields_of(1)),
                 "living": [name_of(process) for process in processes if is_run(process)],
             }
         ]

@@ -7,10 +7,10 @@ module: seawall_deploy_lock
 short_description: Take the lock of an installation, take it anew, or give it back
 description:
   - The lock is a file that says who holds it, since when, and by which signs others can tell that its holder lives.
-  - A run on the same controller is known by its process. A run from elsewhere is known by the SSH session that it came by, which
-    ends soon after its controller has; a lock that was taken a moment ago counts until then, too.
+  - A run on this host or on the same controller is known by its process. A run from elsewhere is known by the SSH session that it
+    came by, which ends soon after its controller has; a lock that was taken a moment ago counts until then, too.
   - So a lock that a killed run has left is taken over by the next run, and nobody ever has to remove one by hand.
-  - The run that holds it may take it again, which it must after it has come in by another connection.
+  - The run that holds it may take it again, which it must after it has come in by another connection or has waited for long.
   - In check mode nothing is taken and nothing refused.
 options:
   path: {description: "The file, in a directory that only root can write and a boot empties.", type: path, required: true}
@@ -23,6 +23,7 @@ import fcntl
 import json
 import os
 import re
+import socket
 import time
 from typing import Any
 
@@ -57,29 +58,44 @@ def boot() -> str:
     return f"{read('/proc/sys/kernel/random/boot_id').strip()} {name_of(1)}"
 
 
+def machine() -> str:
+    """This host in the words of the lookup, for a run that is on it."""
+    return f"{socket.gethostname()} {read('/proc/sys/kernel/random/boot_id').strip()} {os.stat('/proc/self/ns/pid').st_ino}"
+
+
 def session() -> str:
-    """sshd's process of the connection that we came by: the parent of the outermost process that knows of it."""
+    """sshd's process of the connection that we came by: the parent of the outermost process that knows of it. In a shell that
+    outlives its connection, as under tmux, that is another one, which tells nothing."""
     found, process = "", os.getpid()
     while process > 1:
         parent = int((fields_of(process) or ["", "0"])[1])
         if re.search(r"(?:^|\0)SSH_CONNECTION=", read(f"/proc/{process}/environ")):
-            found = name_of(parent)
+            found = name_of(parent) if read(f"/proc/{parent}/comm").startswith("sshd") else ""
         process = parent
     return found
 
 
 def is_same(record: dict[str, Any], run: dict[str, Any]) -> bool:
-    return (record["who"], record["machine"], record["process"]) == (run["who"], run["machine"], run["process"])
+    return bool(run["process"]) and all(record[key] == run[key] for key in ("who", "machine", "process"))
+
+
+def is_there(name: str) -> bool:
+    """Whether a process of that name, if any, is at work on this host."""
+    return bool(name) and name_of(int(name.partition(":")[0])) == name
 
 
 def lives(record: dict[str, Any], run: dict[str, Any], now: float) -> bool:
     """Whether the holder of a lock is still at work, as far as run can know."""
     if record["boot"] != boot():
         return False
-    if record["machine"] == run["machine"] and record["process"]:
-        return record["process"] in run["living"]
-    number = record["session"].partition(":")[0]
-    return now - record["renewed"] < GRACE_SECONDS or bool(number and name_of(int(number)) == record["session"])
+    if record["machine"] == machine():
+        return is_there(record["process"])
+    if record["machine"] == run["machine"]:
+        if record["process"] in run["living"]:
+            return True
+        if run["sees_all"] or record["who"] == run["who"]:
+            return False
+    return now - record["renewed"] < GRACE_SECONDS or is_there(record["session"])
 
 
 def opened(path: str) -> int:
@@ -115,7 +131,8 @@ def main() -> None:
         module.exit_json(changed=False)
     path: str = module.params["path"]
     run: dict[str, Any] = module.params["run"]
-    now = time.time()
+    # Of this boot, whatever happens to the clock meanwhile.
+    now = time.monotonic()
     descriptor = opened(path)
     record = record_in(descriptor)
     is_ours = bool(record) and is_same(record, run)
@@ -127,13 +144,13 @@ def main() -> None:
     if record and not is_ours and lives(record, run, now):
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record["since"]))
         module.fail_json(
-            msg=f"{record['who']} began a {record['verb']} on {since}, and it is not over. Nothing was changed. "
-            f"Run the same command again when it is. If it was killed, there is nothing to tidy up: its lock ends by itself, "
-            f"at the latest {GRACE_SECONDS} seconds after its connection."
+            msg=f"{record['who']} began a {record['verb']} on {since}, and has not said that it is over. Nothing was changed. "
+            f"Run the same command again when it is. If it failed or was killed, its lock ends by itself, at the latest "
+            f"{GRACE_SECONDS} seconds after its connection. If you know that it is over, you may remove {path} on the host."
         )
     taken = {key: run[key] for key in ("who", "machine", "process")} | {
         "verb": module.params["verb"],
-        "since": record["since"] if is_ours else now,
+        "since": record["since"] if is_ours else time.time(),
         "renewed": now,
         "session": session(),
         "boot": boot(),
@@ -141,7 +158,7 @@ def main() -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(taken).encode(), 0)
     # What a run changes on the host between two deploys is nobody's concern: the lock is gone when it is over.
-    module.exit_json(changed=False, since=taken["since"])
+    module.exit_json(changed=False, since=taken["since"], session=taken["session"])
 
 
 if __name__ == "__main__":

@@ -17,9 +17,9 @@ from seawall_deploy_lock import GRACE_SECONDS
 from seawall_run import machine, name_of
 
 LIVING = ["11:1", "22:2"]
-ANNA = {"who": "anna@desk", "machine": "desk", "process": "11:1", "living": LIVING}
-BEN = {"who": "ben@desk", "machine": "desk", "process": "22:2", "living": LIVING}
-ELSEWHERE = {"who": "cleo@lap", "machine": "lap", "process": "11:1", "living": ["11:1"]}
+ANNA = {"who": "anna@desk", "machine": "desk", "process": "11:1", "sees_all": True, "living": LIVING}
+BEN = ANNA | {"who": "ben@desk", "process": "22:2"}
+ELSEWHERE = {"who": "cleo@lap", "machine": "lap", "process": "11:1", "sees_all": True, "living": ["11:1"]}
 
 
 @pytest.fixture
@@ -70,11 +70,39 @@ def test_a_run_from_elsewhere_holds_it_as_long_as_its_connection(lock: Path, mon
     """The one that is above the process which has SSH's variable: here, of the module, it is this test."""
     monkeypatch.setenv("SSH_CONNECTION", "203.0.113.7 50000 203.0.113.10 22")
     take(lock, ELSEWHERE)
+    assert json.loads(lock.read_text(encoding="utf-8"))["session"] == "", "this test is no sshd, nor is what is above a tmux"
+    called = Path("/proc/self/comm").read_text(encoding="ascii")
+    Path("/proc/self/comm").write_text("sshd-session", encoding="ascii")
+    try:
+        take(lock, ELSEWHERE)
+    finally:
+        Path("/proc/self/comm").write_text(called, encoding="ascii")
     assert json.loads(lock.read_text(encoding="utf-8"))["session"] == name_of(os.getpid())
     age(lock, session=name_of(os.getpid()))
     assert take(lock, ANNA)["failed"]
     age(lock)
     assert not take(lock, ANNA).get("failed")
+
+
+def test_who_cannot_see_others_believes_only_of_himself_that_he_is_gone(lock: Path) -> None:
+    take(lock, ANNA)
+    assert take(lock, BEN | {"living": ["22:2"], "sees_all": False})["failed"]
+    assert not take(lock, ANNA | {"process": "33:3", "living": ["33:3"], "sees_all": False}).get("failed")
+    take(lock, BEN)
+    age(lock)
+    assert not take(lock, BEN | {"living": ["22:2"], "sees_all": False}).get("failed")
+
+
+def test_a_run_on_the_host_itself_holds_it_as_long_as_it_lives_whoever_asks(lock: Path) -> None:
+    here = ANNA | {"machine": machine(), "process": name_of(os.getpid())}
+    take(lock, here)
+    age(lock)
+    assert take(lock, ELSEWHERE)["failed"]
+    take(lock, here, state="free")
+    # One that has failed, while the shell that it was typed in, and so a session, goes on.
+    take(lock, here | {"process": f"{os.getpid()}:1"})
+    age(lock, session=name_of(os.getpid()))
+    assert not take(lock, ELSEWHERE).get("failed")
 
 
 def test_a_run_from_elsewhere_that_has_only_just_taken_it_holds_it(lock: Path) -> None:
@@ -111,13 +139,14 @@ def test_a_check_run_takes_nothing_and_is_not_refused(lock: Path) -> None:
 
 def test_of_many_at_once_one_gets_it(lock: Path) -> None:
     living = [f"{number}:1" for number in range(12)]
-    runs = [{"who": f"{name}@desk", "machine": "desk", "process": name, "living": living} for name in living]
+    runs = [ANNA | {"who": f"{name}@desk", "process": name, "living": living} for name in living]
     with ThreadPoolExecutor(len(runs)) as pool:
         answers = list(pool.map(lambda run: take(lock, run), runs))
     assert [bool(answer.get("failed")) for answer in answers].count(False) == 1
 
 
-def test_a_run_is_its_ansible_playbook_whoever_asks_within_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("options", [[], ["-s", "-P", "-u"]], ids=["plain", "an interpreter with options"])
+def test_a_run_is_its_ansible_playbook_whoever_asks_within_it(tmp_path: Path, options: list[str]) -> None:
     program = tmp_path / "ansible-playbook"
     program.write_text(
         "import json, os, subprocess, sys\n"
@@ -129,7 +158,7 @@ def test_a_run_is_its_ansible_playbook_whoever_asks_within_it(tmp_path: Path) ->
         encoding="utf-8",
     )
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "plugins/lookup"), "SUDO_USER": ""}
-    done = subprocess.run([sys.executable, str(program)], env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, *options, str(program)], env=environment, capture_output=True, text=True, check=True)
     parent, run = json.loads(done.stdout)
     assert run["process"] == parent
     assert parent in run["living"]
