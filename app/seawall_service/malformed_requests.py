@@ -58,7 +58,8 @@ class EnvelopeHttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self.got_further = True
+        # What comes next is the head of another request.
+        self.in_head, self.got_further = True, True
         super().on_message_complete()
 
     def data_received(self, data: bytes) -> None:
@@ -70,9 +71,11 @@ class EnvelopeHttpProtocol(HttpToolsProtocol):
             self.send_400_response("The request's headers are too large")
 
     def send_400_response(self, msg: str) -> None:
-        # There is no cycle where an upgrade came with a body.
-        if not self.in_head and self.cycle is not None and self.cycle.response_started:
-            # Into an answer that has begun, nothing else can be written.
+        # There is no cycle where an upgrade came with a body. A head is of the request after the cycle's, trailers are of its own.
+        cycle = self.cycle
+        comes_before = cycle is not None and (not cycle.response_complete if self.in_head else cycle.response_started)
+        if self.pipeline or comes_before:
+            # Written into or before the answer of another request, this would be taken for a part of that, or for all of it.
             self.transport.close()
             return
         given = dict(self.headers or ()).get(b"x-request-id", b"")

@@ -158,6 +158,23 @@ def test_what_is_no_http_has_the_id_that_it_came_with(server: RunningServer, bad
     assert (named in answer) == kept
 
 
+@pytest.mark.parametrize("bad", [b"GET\r\n\r\n", b"\x00", b"GET / HTTP/1.1\r\nHost : x\r\n\r\n"])
+def test_what_is_no_http_is_no_answer_to_a_request_before_it(server: RunningServer, bad: bytes) -> None:
+    """Whoever sends several requests at once takes the first answer for that to the first one."""
+    first = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    assert not say(server, first + bad).startswith(b"HTTP/1.1 400 ")
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(TIMEOUT_SECONDS)
+        client.connect(str(server.socket))
+        client.sendall(first)
+        answered = http.client.HTTPResponse(client, method="GET")
+        answered.begin()
+        assert (answered.status, answered.read() != b"") == (200, True)
+        # One that has been answered is in nobody's way.
+        client.sendall(bad)
+        assert client.recv(65536).startswith(b"HTTP/1.1 400 ")
+
+
 BEFORE_FIELDS = {
     "headers": b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n",
     # The head is answered only when the body has ended, and trailers are a part of that.

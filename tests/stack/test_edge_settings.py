@@ -245,6 +245,14 @@ class TestTuned:
         sent = [of(next(somebody), protocols) for _ in range(FLOOD)]
         assert {ask("/api/v1/documents", headers=headers).status for headers in sent} == {401, 429}
 
+    @pytest.mark.requirement("RL-10")
+    def test_where_nobody_asks_for_a_token_none_is_counted(self) -> None:
+        """What is no token shares one allowance, so a stranger who uses it up would shut out all who have a password there."""
+        password = {"Authorization": "Basic bm9ib2R5Om5vYm9keQ=="}
+        assert 429 in {ask("/api/v1/documents", headers=of(next(somebody), password)).status for _ in range(FLOOD)}
+        assert ask(f"{HOOKS}x", headers=of(next(somebody), password)).status == 404
+        assert ask("/healthz", headers=of(next(somebody), password)).status == 200
+
     def test_pages_of_allowed_origins_can_read_what_the_edge_refuses(self) -> None:
         for origin, told in ((PAGES, PAGES), ("https://evil.example", None)):
             answer = ask("/api/v1/documents", headers=of(next(somebody), {"Origin": origin}))
