@@ -31,7 +31,8 @@ CASES: list[tuple[str, dict[str, object], list[str]]] = [
 
 
 def check(extra: dict[str, object]) -> tuple[int, str]:
-    run = seawall("check", "-e", json.dumps({"seawall_project": "seawall-preflight"}), "-e", json.dumps(extra))
+    another = {"seawall_project": "seawall-preflight", "seawall_root": "/opt/seawall-preflight"}
+    run = seawall("check", "-e", json.dumps(another), "-e", json.dumps(extra))
     return run.code, run.output
 
 
