@@ -71,7 +71,7 @@ class EnvelopeHttpProtocol(HttpToolsProtocol):
             self.send_400_response("The request's headers are too large")
 
     def send_400_response(self, msg: str) -> None:
-        # There is no cycle where an upgrade came with a body. A head is of the request after the cycle's, trailers are of its own.
+        # There is no cycle where an upgrade came with a body. A head is of the next request, trailers are of the cycle's.
         cycle = self.cycle
         comes_before = cycle is not None and (not cycle.response_complete if self.in_head else cycle.response_started)
         if self.pipeline or comes_before:
