@@ -163,9 +163,9 @@ def frozen(service: Service) -> Iterator[None]:
     service.database.heal()
 
 
-def others(connection: psycopg.Connection) -> int:
-    found = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'seawall-service'").fetchone()
-    assert found is not None
+def connection_limit(connection: psycopg.Connection) -> int:
+    found = connection.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user").fetchone()
+    assert found is not None and found[0] > 0
     return int(found[0])
 
 
@@ -179,14 +179,18 @@ def out_of_connections(_: Service) -> Iterator[None]:
     """The role's connections are all taken, and those that the service had are lost."""
     with contextlib.ExitStack() as taken:
         first = taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE"))
+        limit = connection_limit(first)
+        held = 1
         deadline = time.monotonic() + RECOVERY_SECONDS
-        # The service connects again meanwhile, so its connections are taken from it until it has none.
-        while others(first):
-            assert time.monotonic() < deadline
-            terminate(first)
-            with contextlib.suppress(psycopg.OperationalError):
-                while True:
-                    taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE"))
+        # Every one of them is held here before the fault begins: the service connects again meanwhile, and one that it has
+        # just lost counts until its backend has ended.
+        while held < limit:
+            assert time.monotonic() < deadline, f"{held} of {limit} connections"
+            try:
+                taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE"))
+                held += 1
+            except psycopg.OperationalError:
+                terminate(first)
         yield
 
 
