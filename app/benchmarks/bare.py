@@ -10,6 +10,7 @@ from psycopg.rows import dict_row
 from psycopg_pool import AsyncConnectionPool
 
 from seawall_service import health
+from seawall_service.command_context import CommandContext, command_context
 from seawall_service.db.pool import Connection, connection_arguments
 from seawall_service.documents.router import router
 from seawall_service.logging import configure_logging
@@ -50,7 +51,11 @@ async def believe(x_principal_id: Annotated[UUID, Header()]) -> UUID:
     return x_principal_id
 
 
+async def no_context() -> CommandContext:
+    return CommandContext()
+
+
 app = FastAPI(lifespan=lifespan)
 app.include_router(health.router)
 app.include_router(router)
-app.dependency_overrides[get_principal_id] = believe
+app.dependency_overrides |= {get_principal_id: believe, command_context: no_context}
