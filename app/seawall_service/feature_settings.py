@@ -9,8 +9,7 @@ from seawall_service.otel.endpoints import Signal, build_otlp_endpoint
 from seawall_service.setting_types import BucketName, LowerCase, Origins
 
 Share = Annotated[float, Field(ge=0, le=1)]
-# The exporters of this image speak no other one: asked for gRPC, they would send HTTP in silence.
-OtlpProtocol = Annotated[Literal["http/protobuf"], LowerCase]
+OtlpProtocol = Annotated[str, LowerCase]
 Prefix = Annotated[str, Field(min_length=1, pattern=r"^[A-Za-z0-9_.:-]+$")]
 
 
@@ -89,13 +88,13 @@ class TelemetrySettings(BaseSettings):
         description="http/protobuf, the only one that is spoken: give the collector's address for that, usually port 4318",
     )
     otel_traces_protocol: OtlpProtocol = Field(
-        "http/protobuf", alias="OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", description="http/protobuf, the only one that is spoken"
+        "", alias="OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", description="the same for spans, where it differs"
     )
     otel_logs_protocol: OtlpProtocol = Field(
-        "http/protobuf", alias="OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", description="http/protobuf, the only one that is spoken"
+        "", alias="OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", description="the same for log records, where it differs"
     )
     otel_metrics_protocol: OtlpProtocol = Field(
-        "http/protobuf", alias="OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", description="http/protobuf, the only one that is spoken"
+        "", alias="OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", description="the same for metrics, where it differs"
     )
     otel_logs: bool = Field(default=False, alias="OTEL_LOGS", description="true sends log lines to the collector as well")
     otel_metrics: bool = Field(default=False, alias="OTEL_METRICS", description="true sends metrics to the collector as well")
@@ -105,6 +104,12 @@ class TelemetrySettings(BaseSettings):
     otel_service_name: str = Field(
         "", alias="OTEL_SERVICE_NAME", description="service.name of spans; unset: seawall-api, seawall-auth"
     )
+
+    def otlp_protocol(self, signal: Signal) -> tuple[str, str]:
+        """What a signal would be sent in, and the variable that says so."""
+        own = {"traces": self.otel_traces_protocol, "logs": self.otel_logs_protocol, "metrics": self.otel_metrics_protocol}
+        name = f"OTEL_EXPORTER_OTLP_{signal.upper()}_PROTOCOL"
+        return (own[signal], name) if own[signal] else (self.otel_protocol, "OTEL_EXPORTER_OTLP_PROTOCOL")
 
     def otlp_endpoint(self, signal: Signal) -> str:
         """Where a signal is sent; empty when nothing says so."""

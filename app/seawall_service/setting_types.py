@@ -2,7 +2,7 @@
 
 import re
 from enum import StrEnum
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -87,8 +87,12 @@ def origins(values: tuple[str, ...]) -> tuple[str, ...]:
 
 def networks(values: tuple[str, ...]) -> tuple[str, ...]:
     for value in values:
-        if value != "*":
-            ip_network(value, strict=False)
+        if value == "*":
+            continue
+        network = ip_network(value, strict=False)
+        # gunicorn takes no others, and would end without naming the variable.
+        if ip_address(value.partition("/")[0]) != network.network_address:
+            raise ValueError(f"{value} is an address in a network: write {network}, or the address alone")
     return values
 
 

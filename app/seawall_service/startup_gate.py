@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings
 
 from seawall_service.errors import SeawallError
+from seawall_service.otel.endpoints import Signal
 from seawall_service.security.peer import plain_network
 from seawall_service.security.signing_key import UnfitKeyError, cure_for, load_signing_key
 from seawall_service.settings import EnvironmentSettings, MigrationSettings, Settings
@@ -21,6 +22,7 @@ from seawall_service.settings import EnvironmentSettings, MigrationSettings, Set
 EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: a supervisor can tell a refusal from a crash
 # Without a user or a password, which the refusal and the exporter's own warnings would show.
 HTTP_URL = re.compile(r"https?://[A-Za-z0-9_.:\[\]-]+(/[^\s?#]*)?")
+OTLP_PROTOCOL = "http/protobuf"
 MAX_REQUESTS_PER_SECOND = 1_000
 MAX_DEGRADED_SECONDS = 300
 MIN_PASSWORD = 16
@@ -243,6 +245,18 @@ def collector_has_an_address(settings: Settings, _: Component) -> Iterator[Refus
             yield Refusal(variable, "is no address of a collector", "Set it to one such as http://collector:4318")
 
 
+def collector_is_spoken_to(settings: Settings, _: Component) -> Iterator[Refusal]:
+    """The exporters of this image speak one protocol: asked for gRPC, they would send HTTP in silence."""
+    if settings.otel_exporter != "otlp":
+        return
+    signals: dict[Signal, bool] = {"traces": True, "logs": settings.otel_logs, "metrics": settings.otel_metrics}
+    asked = dict.fromkeys(settings.otlp_protocol(signal) for signal, sent in signals.items() if sent)
+    for protocol, variable in asked:
+        if protocol != OTLP_PROTOCOL:
+            cure = f"Set {variable}={OTLP_PROTOCOL} and the collector's address for it, usually port 4318"
+            yield Refusal(variable, f"says {protocol}, which is not spoken here", cure)
+
+
 CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     environment_names_agree,
     authentication_is_required,
@@ -258,6 +272,7 @@ CHECKS: tuple[Callable[[Settings, Component], Iterator[Refusal]], ...] = (
     limits_limit,
     metrics_sum_over_workers,
     collector_has_an_address,
+    collector_is_spoken_to,
 )
 
 

@@ -165,7 +165,8 @@ def frozen(service: Service) -> Iterator[None]:
 
 def connection_limit(connection: psycopg.Connection) -> int:
     found = connection.execute("SELECT rolconnlimit FROM pg_roles WHERE rolname = current_user").fetchone()
-    assert found is not None and found[0] > 0
+    assert found is not None
+    assert found[0] > 0
     return int(found[0])
 
 

@@ -88,6 +88,8 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
         ({"FORWARDED_ALLOW_IPS": "::/0"}, ["FORWARDED_ALLOW_IPS"]),
         ({"FORWARDED_ALLOW_IPS": "::ffff:0.0.0.0/96"}, ["FORWARDED_ALLOW_IPS"]),
         ({"FORWARDED_ALLOW_IPS": "::ffff:0:0/97,::ffff:10.0.0.0/104"}, ["FORWARDED_ALLOW_IPS"]),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.1/8"}, ["FORWARDED_ALLOW_IPS"]),
+        ({"FORWARDED_ALLOW_IPS": "10.0.0.1/32,2001:DB8:0::/48"}, []),
         ({"FORWARDED_ALLOW_IPS": "10.0.0.0/8,::1"}, []),
         ({"FORWARDED_ALLOW_IPS": "*", "SEAWALL_BIND": "unix:/run/http.sock"}, []),
         ({"JWT_ALGORITHM": "none"}, ["JWT_ALGORITHM"]),

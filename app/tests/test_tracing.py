@@ -103,11 +103,6 @@ def test_without_exporter_each_request_has_ids_and_no_exporter_is_loaded(api: Te
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "grpc://collector"),
         ("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", "http://"),
         ("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", "http://a b"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
-        ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json"),
-        ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc"),
-        ("OTEL_EXPORTER_OTLP_LOGS_PROTOCOL", "gRPC"),
-        ("OTEL_EXPORTER_OTLP_METRICS_PROTOCOL", "http"),
     ],
 )
 def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
@@ -116,14 +111,40 @@ def test_what_cannot_work_is_refused(monkeypatch: pytest.MonkeyPatch, variable: 
         load_settings("api")
     assert [refusal.variable for refusal in refused.value.refusals] == [variable]
     assert "password" not in str(refused.value)
-    if variable.endswith("_PROTOCOL"):
-        assert "Expected: http/protobuf, the only one that is spoken" in str(refused.value)
+
+
+SIGNALS = ("", "TRACES_", "LOGS_", "METRICS_")
+
+
+@pytest.mark.requirement("OTEL-01")
+@pytest.mark.parametrize("signal", SIGNALS)
+@pytest.mark.parametrize("value", ["grpc", "gRPC", "http/json", "http"])
+def test_a_protocol_that_is_not_spoken_is_refused(monkeypatch: pytest.MonkeyPatch, signal: str, value: str) -> None:
+    variable = f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL"
+    monkeypatch.setenv(variable, value)
+    load_settings("api")
+    monkeypatch.setenv("OTEL_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_LOGS", "true")
+    monkeypatch.setenv("OTEL_METRICS", "true")
+    with pytest.raises(StartupRefused) as refused:
+        load_settings("api")
+    assert [refusal.variable for refusal in refused.value.refusals] == [variable]
+    assert f"Set {variable}=http/protobuf" in str(refused.value)
+
+
+@pytest.mark.requirement("OTEL-01")
+def test_the_protocol_of_what_is_not_sent_does_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER", "otlp")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "http/protobuf")
+    load_settings("api")
 
 
 @pytest.mark.requirement("OTEL-01")
 @pytest.mark.parametrize("value", ["http/protobuf", "HTTP/Protobuf", ""])
 def test_the_protocol_that_is_spoken_may_be_named(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
-    for signal in ("", "TRACES_", "LOGS_", "METRICS_"):
+    monkeypatch.setenv("OTEL_EXPORTER", "otlp")
+    for signal in SIGNALS:
         monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{signal}PROTOCOL", value)
     load_settings("api")
 
