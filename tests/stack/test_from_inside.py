@@ -35,6 +35,8 @@ pytestmark = pytest.mark.usefixtures("stack")
 USERS = {"edge": 10101, "api": 10102, "auth": 10102, "postgres": 10103, "cache": 10104}
 SERVICES = ["edge", "api", "auth", "postgres", "cache"]
 PIECE = 1 << 20
+# As roles/images has it by default.
+CA_BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 
 
 def processes(name: str) -> list[int]:
@@ -195,10 +197,12 @@ def found_in(blob: IO[bytes], wanted: dict[str, bytes]) -> set[str]:
     return found
 
 
-def test_no_secret_in_a_layer_of_an_image(stack: Stack) -> None:
+def test_no_secret_and_no_authority_of_this_machine_in_a_layer_of_an_image(stack: Stack) -> None:
     # A file that is in a layer for certain shows that the search would find something.
     wanted = {"control": (REPOSITORY / "app/bin/seawall-healthcheck").read_bytes()}
     wanted |= {name: value.encode() for name, value in (all_secrets() | {"first user": stack.password}).items()}
+    # What a build may use and no image may keep: the authorities that this machine trusts.
+    wanted["CA bundle"] = CA_BUNDLE.read_bytes()[-1024:]
     found: set[str] = set()
     save = ["docker", "image", "save", *sorted(service_images())]
     with subprocess.Popen(save, stdout=subprocess.PIPE) as saving:
