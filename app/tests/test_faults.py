@@ -170,6 +170,14 @@ def connection_limit(connection: psycopg.Connection) -> int:
     return int(found[0])
 
 
+def tests_backends(connection: psycopg.Connection) -> set[int]:
+    """The role's backends that are not the service's."""
+    found = connection.execute(
+        "SELECT pid FROM pg_stat_activity WHERE usename = current_user AND application_name <> 'seawall-service'"
+    )
+    return {pid for (pid,) in found}
+
+
 def terminate(connection: psycopg.Connection) -> None:
     """Every connection of the service, in the middle of whatever it does: what a restart of the database does to it."""
     connection.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'seawall-service'")
@@ -180,16 +188,15 @@ def out_of_connections(_: Service) -> Iterator[None]:
     """The role's connections are all taken, and those that the service had are lost."""
     with contextlib.ExitStack() as taken:
         first = taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE"))
-        limit = connection_limit(first)
-        held = 1
+        # Fixtures may have some, too.
+        held = tests_backends(first)
         deadline = time.monotonic() + RECOVERY_SECONDS
-        # Every one of them is held here before the fault begins: the service connects again meanwhile, and one that it has
+        # Every one of them is held by a test before the fault begins: the service connects again meanwhile, and one that it has
         # just lost counts until its backend has ended.
-        while held < limit:
-            assert time.monotonic() < deadline, f"{held} of {limit} connections"
+        while len(held & tests_backends(first)) < connection_limit(first):
+            assert time.monotonic() < deadline, f"{len(held)} connections"
             try:
-                taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE"))
-                held += 1
+                held.add(taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE")).info.backend_pid)
             except psycopg.OperationalError:
                 terminate(first)
         yield

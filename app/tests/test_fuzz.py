@@ -189,9 +189,11 @@ BEFORE_FIELDS = {
 def test_fields_without_end_are_cut_off(server: RunningServer, before: str, piece: bytes) -> None:
     begun = BEFORE_FIELDS[before] + b"X-First: a\r\nX-Long: "
     answer = say(server, begun + piece * 4000)
-    # Whoever is still sending may be cut off before the answer is read.
+    # Whoever is still sending may be cut off before the answer is read. What could be answered without its body is, where the
+    # fields do not come in one piece with the head.
     if answer:
-        assert answer.startswith(b"HTTP/1.1 405 " if before == "trailers after an answer" else b"HTTP/1.1 400 ")
+        expected = (b"HTTP/1.1 400 ", b"HTTP/1.1 405 ") if before == "trailers after an answer" else b"HTTP/1.1 400 "
+        assert answer.startswith(expected)
         judge(answer, "GET")
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(TIMEOUT_SECONDS)
