@@ -9,6 +9,7 @@ import structlog
 from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import CloseCode, Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
@@ -29,6 +30,12 @@ def refusal(status: int, reason: str, given: str) -> JSONResponse:
         code = id_of_status(status)
         log.info("request.denied", code=code, reason=reason)
         return error_response(status, code, reason, headers={"X-Request-ID": request_id})
+
+
+def bad_request(reason: str, given: str = "") -> bytes:
+    response = refusal(HTTPStatus.BAD_REQUEST, reason, given)
+    head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
+    return b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n" + head + b"\r\n" + bytes(response.body)
 
 
 class EnvelopeHttpProtocol(HttpToolsProtocol):
@@ -70,6 +77,14 @@ class EnvelopeHttpProtocol(HttpToolsProtocol):
         if self.field_bytes > MAX_FIELD_BYTES and not self.transport.is_closing():
             self.send_400_response("The request's headers are too large")
 
+    def handle_websocket_upgrade(self) -> None:
+        """The head alone is handed on, and whoever reads frames after it waits for ever where a body follows."""
+        headers = dict(self.headers)
+        if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
+            self.send_400_response("A request to upgrade has no body")
+        else:
+            super().handle_websocket_upgrade()
+
     def send_400_response(self, msg: str) -> None:
         # There is no cycle where an upgrade came with a body. A head is of the next request, trailers are of the cycle's.
         cycle = self.cycle
@@ -79,9 +94,7 @@ class EnvelopeHttpProtocol(HttpToolsProtocol):
             self.transport.close()
             return
         given = dict(self.headers or ()).get(b"x-request-id", b"")
-        response = refusal(HTTPStatus.BAD_REQUEST, msg, given.decode("latin-1"))
-        head = b"".join(name + b": " + value + b"\r\n" for name, value in response.raw_headers)
-        self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n" + head + b"\r\n" + bytes(response.body))
+        self.transport.write(bad_request(msg, given.decode("latin-1")))
         self.transport.close()
 
 
@@ -110,3 +123,38 @@ class EnvelopeWebSocketProtocol(WebSocketsSansIOProtocol):
         self.conn = EnvelopeHandshake(
             extensions=self.conn.available_extensions, max_size=self.config.ws_max_size, logger=self.logger
         )
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        # Theirs waits for ever for the rest of a head that cannot be read.
+        if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
+            self.transport.write(bad_request("Not a request to upgrade"))
+            self.transport.close()
+
+    def handle_ping(self) -> None:
+        """Pongs for a peer that does not read would fill our memory; it is answered again once it does."""
+        pong = self.conn.data_to_send()
+        if self.writable.is_set():
+            self.transport.write(b"".join(pong))
+
+    def handle_cont(self, event: Frame) -> None:
+        # Empty pieces make a message no larger, so its limit never ends them.
+        if event.data or event.fin:
+            super().handle_cont(event)
+
+    def send_receive_event_to_app(self) -> None:
+        """Bytes that are no text are the client's fault: theirs logs them as a failure of ours, with its stack."""
+        if self.curr_msg_data_type == "text" and not self.close_sent and not is_text(b"".join(self.frames)):
+            self.frames = []
+            self.conn.send_close(CloseCode.INVALID_DATA)
+            self.handle_parser_exception()
+        else:
+            super().send_receive_event_to_app()
+
+
+def is_text(data: bytes) -> bool:
+    try:
+        data.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

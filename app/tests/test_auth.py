@@ -142,6 +142,23 @@ def test_expired_and_invented_refresh_tokens(auth: TestClient, username: str, da
     assert refresh(auth, "invented")[0] == 401
 
 
+def test_a_refresh_removes_what_has_expired(auth: TestClient, username: str, user_id: str, database: psycopg.Connection) -> None:
+    """Who refreshes and never signs in again would fill the table."""
+    current = login(auth, username)
+    database.execute(
+        "INSERT INTO state_refresh_tokens (token_digest, family_id, user_id, expires_at)"
+        " SELECT decode(md5(random()::text), 'hex'), gen_random_uuid(), %s, '-infinity' FROM generate_series(1, 50)",
+        (user_id,),
+    )
+    for _ in range(3):
+        status, current = refresh(auth, current["refresh_token"])
+        assert status == 200
+    left = database.execute(
+        "SELECT count(*) FROM state_refresh_tokens WHERE expires_at <= now() AND user_id = %s", (user_id,)
+    ).fetchone()
+    assert left == (0,)
+
+
 def test_the_database_never_sees_a_token(auth: TestClient, username: str, database: psycopg.Connection) -> None:
     token = login(auth, username)["refresh_token"]
     rows = database.execute("SELECT t::text || encode(token_digest, 'escape') FROM state_refresh_tokens t").fetchall()

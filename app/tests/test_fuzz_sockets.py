@@ -1,14 +1,18 @@
 """What nobody would send on a socket, always the same: the socket ends with a code, and nothing fails."""
 
+import contextlib
 import json
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from uuid import UUID
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from websockets.frames import Frame, Opcode
 
+from seawall_service.malformed_requests import EnvelopeWebSocketProtocol
 from tests.live_client import watching
 from tests.running_server import RunningServer
 from tests.test_fuzz import judge, say
@@ -76,11 +80,7 @@ def test_messages_of_anything(server: RunningServer, document: str, sent: str | 
 @given(data=st.binary(min_size=1, max_size=200))
 @repeatable
 def test_frames_of_random_bytes(server: RunningServer, document: str, data: bytes) -> None:
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(PATIENCE_SECONDS)
-        client.connect(str(server.socket))
-        client.sendall(upgrade(document))
-        assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+    with opened(server, document) as client:
         client.sendall(data)
     assert server.get("/healthz").status == 200
     assert errors_of(server) == []
@@ -97,6 +97,94 @@ def test_an_unfit_upgrade_is_refused_with_the_envelope(
         judge(answer, "GET")
         assert "error" in json.loads(answer.partition(b"\r\n\r\n")[2])
     assert errors_of(server) == []
+
+
+@pytest.mark.requirement("ERR-01", "LOG-01")
+@pytest.mark.parametrize(
+    ("framing", "body"), [({"Content-Length": "1"}, b"x"), ({"Transfer-Encoding": "chunked"}, b"1\r\nx\r\n0\r\n\r\n")]
+)
+def test_an_upgrade_with_a_body_is_refused_at_once(
+    server: RunningServer, document: str, framing: dict[str, str], body: bytes
+) -> None:
+    answer = say(server, upgrade(document, **framing, **{"X-Request-ID": "told-by-the-edge"}) + body)
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    judge(answer, "GET")
+    assert answer.count(b"told-by-the-edge") == 2
+    assert say(server, upgrade(document, **{"Content-Length": "0"}), 2).startswith(b"HTTP/1.1 101 ")
+
+
+@pytest.mark.requirement("ERR-01")
+def test_an_upgrade_with_more_headers_than_can_be_read_is_refused(server: RunningServer, document: str) -> None:
+    answer = say(server, upgrade(document, **{f"X-Header-{number}": "x" for number in range(200)}))
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    judge(answer, "GET")
+
+
+def frame(opcode: int, payload: bytes, *, is_last: bool = True) -> bytes:
+    """As a client masks it, with a mask that changes nothing; at most 125 bytes."""
+    return bytes([0x80 * is_last | opcode, 0x80 | len(payload), 0, 0, 0, 0]) + payload
+
+
+@contextlib.contextmanager
+def opened(server: RunningServer, document: str) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(PATIENCE_SECONDS)
+        client.connect(str(server.socket))
+        client.sendall(upgrade(document))
+        assert client.recv(65536).startswith(b"HTTP/1.1 101 ")
+        yield client
+
+
+def memory_mebibytes(server: RunningServer) -> int:
+    """Of all workers together."""
+    texts = [Path(f"/proc/{pid}/status").read_text(encoding="ascii") for pid in server.worker_pids()]
+    return sum(int(line.split()[1]) for text in texts for line in text.splitlines() if line.startswith("VmRSS:")) // 1024
+
+
+@pytest.mark.requirement("WS-06")
+def test_who_pings_and_does_not_read_fills_no_memory(server: RunningServer, document: str) -> None:
+    pings = frame(0x9, b"p" * 125) * 8_000
+    with opened(server, document) as client:
+        before = memory_mebibytes(server)
+        for _ in range(30):
+            client.sendall(pings)
+        assert memory_mebibytes(server) - before < 15, "of 30 MB that were sent"
+        # It is answered as before once it reads.
+        client.settimeout(1)
+        with contextlib.suppress(TimeoutError):
+            while client.recv(1 << 20):
+                pass
+        client.settimeout(PATIENCE_SECONDS)
+        client.sendall(frame(0x9, b"again"))
+        assert client.recv(65536).endswith(b"again")
+    assert server.get("/healthz").status == 200
+
+
+@pytest.mark.requirement("WS-02")
+def test_empty_pieces_of_a_message_are_not_kept(server: RunningServer, document: str) -> None:
+    socket_of = EnvelopeWebSocketProtocol.__new__(EnvelopeWebSocketProtocol)
+    socket_of.frames = [b"begun"]
+    socket_of.handle_cont(Frame(Opcode.CONT, b"", fin=False))
+    assert socket_of.frames == [b"begun"]
+    begun, ended = PING.encode()[:3], PING.encode()[3:]
+    with opened(server, document) as client:
+        pieces = [frame(0x1, begun, is_last=False), frame(0x0, b"", is_last=False), frame(0x0, ended, is_last=False)]
+        client.sendall(b"".join(pieces) + frame(0x0, b""))
+        received = b""
+        while b"pong" not in received:
+            received += client.recv(65536)
+
+
+@pytest.mark.requirement("WS-02", "ERR-10")
+def test_what_is_no_text_is_the_clients_fault(server: RunningServer, document: str) -> None:
+    with opened(server, document) as client:
+        client.sendall(frame(0x1, b"\xff"))
+        received = b""
+        while b"\x88\x02\x03\xef" not in received:  # a close with 1007
+            piece = client.recv(65536)
+            assert piece, received
+            received += piece
+    assert [line for line in server.log_lines if "UTF-8" in line["event"]] == []
 
 
 @pytest.mark.requirement("ERR-01", "LOG-01")

@@ -10,11 +10,12 @@ description:
   - A run on this host or on the same controller is known by its process. A run from elsewhere is known by the SSH session that it
     came by, which ends soon after its controller has; a lock that was taken a moment ago counts until then, too.
   - So a lock that a killed run has left is taken over by the next run, and nobody ever has to remove one by hand.
-  - The run that holds it may take it again, which it must after it has come in by another connection or has waited for long.
+  - The run that holds it takes it anew by C(kept), which it must after it has come in by another connection or has waited for
+    long. It is refused where somebody else has had it meanwhile, since what this run knows of the host may be so no more.
   - In check mode nothing is taken and nothing refused.
 options:
   path: {description: "The file, in a directory that only root can write and a boot empties.", type: path, required: true}
-  state: {description: What is wanted., type: str, choices: [held, free], default: held}
+  state: {description: What is wanted., type: str, choices: [held, kept, free], default: held}
   verb: {description: "What the run does, for whoever is refused.", type: str, required: true}
   run: {description: What the lookup C(seawall_run) says., type: dict, required: true}
 """
@@ -121,7 +122,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "path": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["held", "free"], "default": "held"},
+            "state": {"type": "str", "choices": ["held", "kept", "free"], "default": "held"},
             "verb": {"type": "str", "required": True},
             "run": {"type": "dict", "required": True},
         },
@@ -141,6 +142,14 @@ def main() -> None:
         if is_ours or not record:
             os.unlink(path)
         module.exit_json(changed=False)
+    if module.params["state"] == "kept" and not is_ours:
+        # One that was made just now, by looking for it, is nobody's.
+        if not record:
+            os.unlink(path)
+        module.fail_json(
+            msg=f"This run was away for so long that its lock ended, and {record['who'] if record else 'another run'} may have changed "
+            f"the host since. It stops here. Run ./seawall {module.params['verb']} again: it looks at the host anew."
+        )
     if record and not is_ours and lives(record, run, now):
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record["since"]))
         module.fail_json(
@@ -158,7 +167,7 @@ def main() -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(taken).encode(), 0)
     # What a run changes on the host between two deploys is nobody's concern: the lock is gone when it is over.
-    module.exit_json(changed=False, since=taken["since"], session=taken["session"])
+    module.exit_json(changed=False, since=taken["since"], from_elsewhere=run["machine"] != machine())
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ options:
 
 import glob
 import os
+import re
 import shutil
 import socket
 from typing import Any
@@ -94,6 +95,17 @@ def other_roots(working_directories: str, root: str) -> list[str]:
     return sorted(roots - {os.path.realpath(root)})
 
 
+def reachable_ports(listing: str, project: str) -> dict[str, str]:
+    """TCP port -> Compose project of every other installation's edge that others reach, from lines `project 0.0.0.0:443->8443/tcp, …`."""
+    found: dict[str, str] = {}
+    for line in listing.splitlines():
+        other, _, ports = line.partition(" ")
+        for address, port in re.findall(r"(\S+):(\d+)->\d+/tcp", ports):
+            if other != project and not address.startswith("127."):
+                found[port] = other
+    return found
+
+
 def read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as stream:
@@ -130,11 +142,14 @@ def main() -> None:
             if code == 0 and output.strip():
                 continue
         taken[str(port) if protocol == "tcp" else f"{port}/{protocol}"] = program_of(inodes)
-    directories = volumes = ""
+    directories = volumes = edges = ""
     if docker:
         label = '{{.Label "com.docker.compose.project.working_dir"}}'
         directories = module.run_command([docker, "ps", "--all", "--filter", ours, "--format", label])[1]
         volumes = module.run_command([docker, "volume", "ls", "--filter", ours, "--format", "{{.Name}}"])[1]
+        shown = '{{.Label "com.docker.compose.project"}} {{.Ports}}'
+        service = "label=com.docker.compose.service=edge"
+        edges = module.run_command([docker, "ps", "--filter", service, "--format", shown])[1]
     root: str = module.params["root"]
     result: dict[str, Any] = {
         "distribution": release.get("ID", "unknown"),
@@ -150,6 +165,7 @@ def main() -> None:
         "root_holds": environment_value(read(os.path.join(root, "compose/.env")), "SEAWALL_PROJECT"),
         "other_roots": other_roots(directories, root),
         "volumes": sorted(volumes.split()),
+        "others_ports": reachable_ports(edges, module.params["project"]),
     }
     module.exit_json(changed=False, **result)
 

@@ -118,6 +118,32 @@ def test_taken_again_it_is_as_old_as_before_and_of_the_new_connection(lock: Path
     assert take(lock, ANNA)["failed"]
 
 
+def test_who_has_waited_long_keeps_it_where_nobody_has_had_it_meanwhile(lock: Path) -> None:
+    assert take(lock, ELSEWHERE)["from_elsewhere"] is True
+    age(lock)
+    assert not take(lock, ELSEWHERE, state="kept").get("failed")
+    assert take(lock, ANNA)["failed"]
+
+
+@pytest.mark.parametrize("is_over", [True, False])
+def test_who_has_lost_it_meanwhile_goes_no_further(lock: Path, is_over: bool) -> None:
+    """What such a run knows of the host is old: it would start the colour anew that another run has put in charge."""
+    take(lock, ELSEWHERE)
+    age(lock)
+    take(lock, BEN)
+    if is_over:
+        take(lock, BEN, state="free")
+    answer = take(lock, ELSEWHERE, state="kept")
+    assert answer["failed"]
+    assert "Run ./seawall deploy again" in answer["msg"]
+    assert ("ben@desk" in answer["msg"]) != is_over
+    assert bool(take(lock, ANNA).get("failed")) != is_over
+
+
+def test_a_run_on_the_host_itself_needs_no_connection(lock: Path) -> None:
+    assert take(lock, ANNA | {"machine": machine(), "process": name_of(os.getpid())})["from_elsewhere"] is False
+
+
 def test_a_boot_ends_it(lock: Path) -> None:
     take(lock, ANNA)
     age(lock, boot="another one")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from module_run import module_run
-from seawall_host_probe import can_bind, free_gibibytes, memory_mebibytes, other_roots, parse_os_release
+from seawall_host_probe import can_bind, free_gibibytes, memory_mebibytes, other_roots, parse_os_release, reachable_ports
 
 
 def test_os_release() -> None:
@@ -60,6 +60,16 @@ def test_containers_tell_the_roots_that_they_were_made_from(tmp_path: Path) -> N
     lines = f"{tmp_path}/real/compose\n{tmp_path}/link/compose\n\n"
     assert other_roots(lines, f"{tmp_path}/link") == []
     assert other_roots(lines + "/srv/elsewhere/compose\n", f"{tmp_path}/real") == ["/srv/elsewhere"]
+
+
+def test_other_installations_are_told_by_the_ports_that_others_reach() -> None:
+    lines = (
+        "shop 0.0.0.0:8443->8443/tcp, [::]:8443->8443/tcp, 0.0.0.0:8443->8443/udp\n"
+        "mine 0.0.0.0:443->8443/tcp\n"
+        "test 127.0.0.1:9443->8443/tcp, 8080/tcp\n"
+        "stopped \n"
+    )
+    assert reachable_ports(lines, "mine") == {"8443": "shop"}
 
 
 def test_a_port_of_udp_is_another_one() -> None:

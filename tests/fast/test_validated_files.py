@@ -22,9 +22,9 @@ WRITERS = {
     "seawall_secrets",
 }
 OTHERS = {
-    *(f"ansible.builtin.{name}" for name in ("apt", "assert", "command", "debug", "fail", "file", "find", "import_role")),
-    *(f"ansible.builtin.{name}" for name in ("import_tasks", "include_role", "include_tasks", "meta", "script", "set_fact")),
-    *(f"ansible.builtin.{name}" for name in ("setup", "slurp", "stat", "systemd_service", "uri", "user", "wait_for")),
+    *(f"ansible.builtin.{name}" for name in ("apt", "assert", "command", "debug", "fail", "file", "find", "raw")),
+    *(f"ansible.builtin.{name}" for name in ("import_role", "import_tasks", "include_role", "include_tasks", "meta", "script")),
+    *(f"ansible.builtin.{name}" for name in ("set_fact", "setup", "slurp", "stat", "systemd_service", "uri", "user", "wait_for")),
     *("ansible.builtin.wait_for_connection", "community.crypto.openssl_csr_pipe", "community.crypto.x509_certificate_info"),
     *("community.crypto.x509_certificate_pipe", "community.docker.docker_compose_v2"),
     *("seawall_baseline_probe", "seawall_deploy_lock", "seawall_directories", "seawall_host_probe", "seawall_image_build"),

@@ -219,6 +219,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "domain of nowhere": ({"seawall_domain": "{{ somewhere_else }}"}, ["somewhere_else", "undefined"]),
         "domain is empty in YAML": (written("seawall_domain:"), ["seawall_domain"]),
         "environment": ({"seawall_environment": "prod"}, ["seawall_environment", "production", "staging", "development"]),
+        "host without Python": (
+            {"ansible_python_interpreter": "/nowhere/python3"},
+            ["has no /nowhere/python3", "apt-get install --yes python3"],
+        ),
         "minimum is text": (
             {"preflight_minimums": {"memory_mib": "much", "free_gib": 1}},
             ["memory_mib", "preflight_minimums", "int"],
@@ -875,7 +879,7 @@ def test_every_check_has_a_value_that_it_refuses(verdicts: dict[str, Verdict]) -
     refused = {check for verdict in verdicts.values() for check in verdict.refused_by}
     # That the checks run as root cannot be had both ways in one run, containers take an engine (tests/stack), and what a
     # baseline finds takes a host (molecule/).
-    elsewhere = {("Check the host", "root"), ("Check the host", "project of another root")}
+    elsewhere = {("Check the host", name) for name in ("root", "project of another root", "ports of another installation")}
     elsewhere |= {check for check in checks if check[0] == "Check the settings against the host"}
     assert checks - refused - elsewhere == set()
     assert len(checks) > 40

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 from conftest import Stack
-from installation import HTTPS_PORT, REPOSITORY, ROOT, Answer, ask, containers, docker, seawall
+from installation import HTTPS_PORT, REPOSITORY, ROOT, Answer, ask, ask_when_allowed, connect, containers, docker, seawall
 from test_from_outside import is_envelope
 
 # The tests come through the engine's network, which stands for a proxy here: the header says who the client is.
@@ -260,6 +260,25 @@ class TestTuned:
             assert answer.headers.get("access-control-allow-origin") == told
             assert answer.headers.get("access-control-expose-headers") == ("X-Request-ID, Retry-After" if told else None)
             assert answer.headers["vary"] == "Origin"
+
+    @pytest.mark.requirement("WS-03")
+    @pytest.mark.parametrize(
+        ("origin", "status"),
+        [("https://localhost", 101), (f"https://localhost:{HTTPS_PORT}", 101), (PAGES, 101), ("https://evil.example", 403)],
+    )
+    def test_a_page_may_open_a_socket_also_by_the_port_of_the_proxy(self, tuned: Stack, origin: str, status: int) -> None:
+        credentials = {"username": tuned.user, "password": tuned.password}
+        signed_in = ask_when_allowed("/api/auth/login", "POST", credentials, of(ALLOWED)).body
+        session = of(next(somebody), {"Authorization": f"Bearer {signed_in['access_token']}"})
+        document = ask("/api/v1/documents", "POST", {"title": "Watched"}, session).body["id"]
+        handshake = {"Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13"}
+        handshake |= {"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==", "Origin": origin}
+        connection = connect()
+        try:
+            connection.request("GET", f"/api/v1/documents/{document}/live", headers=session | handshake)
+            assert connection.getresponse().status == status
+        finally:
+            connection.close()
 
     @pytest.mark.requirement("BEY-16")
     def test_maintenance(self, tuned: Stack) -> None:

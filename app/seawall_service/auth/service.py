@@ -76,7 +76,9 @@ async def rotate(connection: Connection, token: str, ttl_seconds: int) -> Sessio
     )
     row = await cursor.fetchone()
     if row is not None:
-        return await issue(connection, row["user_id"], row["family_id"], ttl_seconds)
+        session = await issue(connection, row["user_id"], row["family_id"], ttl_seconds)
+        await purge_expired(connection, "state_refresh_tokens")
+        return session
     cursor = await connection.execute(
         "SELECT 1 AS used FROM state_refresh_tokens WHERE token_digest = %s AND used_at IS NOT NULL", (digest(token),)
     )
