@@ -146,9 +146,10 @@ def main() -> None:
         # One that was made just now, by looking for it, is nobody's.
         if not record:
             os.unlink(path)
+        other = record["who"] if record else "another run"
         module.fail_json(
-            msg=f"This run was away for so long that its lock ended, and {record['who'] if record else 'another run'} may have changed "
-            f"the host since. It stops here. Run ./seawall {module.params['verb']} again: it looks at the host anew."
+            msg=f"This run was away for so long that its lock ended, and {other} may have changed the host since. It stops here. "
+            f"Run ./seawall {module.params['verb']} again: it looks at the host anew."
         )
     if record and not is_ours and lives(record, run, now):
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record["since"]))

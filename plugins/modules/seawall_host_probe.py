@@ -96,7 +96,7 @@ def other_roots(working_directories: str, root: str) -> list[str]:
 
 
 def reachable_ports(listing: str, project: str) -> dict[str, str]:
-    """TCP port -> Compose project of every other installation's edge that others reach, from lines `project 0.0.0.0:443->8443/tcp, …`."""
+    """TCP port -> Compose project of other installations' edges that others reach, from lines `shop 0.0.0.0:443->8443/tcp, …`."""
     found: dict[str, str] = {}
     for line in listing.splitlines():
         other, _, ports = line.partition(" ")
