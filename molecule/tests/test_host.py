@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import time
 
@@ -35,32 +34,6 @@ def test_a_check_of_a_deployed_host_changes_nothing_and_shows_no_secret(deployed
     assert len(secrets) >= 5
     assert [name for name, value in secrets.items() if value in run.output] == []
     assert deployed.containers() == before
-
-
-CHANGES: list[tuple[dict[str, object], set[str]]] = [
-    ({"postgres_settings": {"log_min_duration_statement": "4321ms"}}, {"postgres"}),
-    ({"cache_limits": {"memory_percent": 60, "clients": 500, "eviction": "allkeys-lfu"}}, {"cache"}),
-    ({"edge_hsts": {"max_age_seconds": 4321, "include_subdomains": False, "preload": False}}, set()),
-]
-
-
-def touched(deployed: Host, settings: dict[str, object]) -> set[str]:
-    """The services whose containers a deploy with these settings has made anew or restarted."""
-    before = deployed.containers()
-    run = deployed.playbook("deploy", "-e", json.dumps(settings))
-    assert run.code == 0, run.output[-3000:]
-    assert run.recap["changed"] >= 1
-    after = deployed.containers()
-    return {name for name in before | after if after.get(name) != before.get(name)}
-
-
-def test_a_change_touches_only_its_component(deployed: Host) -> None:
-    """Each change stays while the next one is made, so that there is one way back for all of them."""
-    settings: dict[str, object] = {}
-    for change, services in CHANGES:
-        settings |= change
-        assert touched(deployed, settings) == services
-    assert touched(deployed, {}) == {"postgres", "cache"}
 
 
 def test_a_reboot_brings_everything_back(deployed: Host) -> None:

@@ -6,7 +6,7 @@ DOCUMENTATION = r"""
 name: seawall_templates
 short_description: What ansible.builtin.template renders, without a copy of all variables for each file
 description:
-  - The lookup of Ansible copies every variable of the host for every template; for the edge's files that is an eighth of a deploy.
+  - The lookup of Ansible copies every variable of the host for every template: for the edge's files an eighth of a deploy.
   - There are no options, and no C(template_path) and the like for the templates to use.
 options:
   _terms: {description: Paths of templates., required: true}
