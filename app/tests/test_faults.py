@@ -170,7 +170,7 @@ def connection_limit(connection: psycopg.Connection) -> int:
     return int(found[0])
 
 
-def tests_backends(connection: psycopg.Connection) -> set[int]:
+def backends_of_tests(connection: psycopg.Connection) -> set[int]:
     """The role's backends that are not the service's."""
     found = connection.execute(
         "SELECT pid FROM pg_stat_activity WHERE usename = current_user AND application_name <> 'seawall-service'"
@@ -189,11 +189,11 @@ def out_of_connections(_: Service) -> Iterator[None]:
     with contextlib.ExitStack() as taken:
         first = taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE"))
         # Fixtures may have some, too.
-        held = tests_backends(first)
+        held = backends_of_tests(first)
         deadline = time.monotonic() + RECOVERY_SECONDS
         # Every one of them is held by a test before the fault begins: the service connects again meanwhile, and one that it has
         # just lost counts until its backend has ended.
-        while len(held & tests_backends(first)) < connection_limit(first):
+        while len(held & backends_of_tests(first)) < connection_limit(first):
             assert time.monotonic() < deadline, f"{len(held)} connections"
             try:
                 held.add(taken.enter_context(connect("DATABASE_URL", "DATABASE_PASSWORD_FILE")).info.backend_pid)

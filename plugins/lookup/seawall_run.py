@@ -41,6 +41,9 @@ def name_of(process: int) -> str:
 def is_run(process: int) -> bool:
     """Whether this is ansible-playbook, behind an interpreter and its options or not; one that has ended has no words left."""
     words = read(f"/proc/{process}/cmdline").split("\0")[:6]
+    # The server of a terminal bears the command that it was begun with, and outlives that.
+    if os.path.basename(words[0]).lower() in {"tmux", "screen"}:
+        return False
     is_module = any(words[at : at + 3] == ["-m", "ansible", "playbook"] for at in range(4))
     return is_module or "ansible-playbook" in map(os.path.basename, words)
 

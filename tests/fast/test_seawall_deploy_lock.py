@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from module_run import module_run
 from seawall_deploy_lock import GRACE_SECONDS
-from seawall_run import machine, name_of
+from seawall_run import is_run, machine, name_of
 
 LIVING = ["11:1", "22:2"]
 ANNA = {"who": "anna@desk", "machine": "desk", "process": "11:1", "sees_all": True, "living": LIVING}
@@ -161,6 +162,20 @@ def test_a_check_run_takes_nothing_and_is_not_refused(lock: Path) -> None:
     assert not lock.exists()
     take(lock, ANNA)
     assert not take(lock, BEN, check_mode=True).get("failed")
+
+
+@pytest.mark.parametrize(("name", "counts"), [("tmux", False), ("SCREEN", False), ("sudo", True)])
+def test_the_server_of_a_terminal_is_no_run(name: str, counts: bool) -> None:
+    """It bears the words of the command that it was begun with, and lives on when that is over."""
+    code = "import sys; sys.stdin.read()"
+    words = [name, "-c", code, "ansible-playbook"]
+    with subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE) as server:
+        deadline = time.monotonic() + 20
+        while "ansible-playbook" not in Path(f"/proc/{server.pid}/cmdline").read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline
+        assert is_run(server.pid) == counts
+        assert server.stdin
+        server.stdin.close()
 
 
 def test_of_many_at_once_one_gets_it(lock: Path) -> None:
