@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from deployed import SETTINGS, Host
+import yaml
+from deployed import REPOSITORY, SETTINGS, Host
 
 UNMEANT_PORT = 9999
+DEFAULTS = yaml.safe_load((REPOSITORY / "roles/host_baseline/defaults/main.yml").read_text(encoding="utf-8"))
 
 
 def opens(deployed: Host, port: int) -> bool:
@@ -46,6 +49,19 @@ def test_a_published_port_is_open_only_when_it_is_meant_to_be(deployed: Host) ->
         finally:
             deployed.must("systemctl start seawall-firewall.service")
         assert not opens(deployed, UNMEANT_PORT)
+
+
+def test_what_would_close_another_installation_is_refused(deployed: Host) -> None:
+    labels = ("--label com.docker.compose.project=shop", "--label com.docker.compose.service=edge")
+    with container(deployed, *labels, f"--publish {UNMEANT_PORT}:{UNMEANT_PORT}"):
+        refused = deployed.playbook("check")
+        assert refused.code != 0
+        told = " ".join(refused.output.split())
+        assert f"shop serves on this host too, and the firewall would close its port {UNMEANT_PORT}" in told
+        assert "host_baseline_firewall.allowed_published" in told
+        named = {"host_baseline_firewall": DEFAULTS["host_baseline_firewall"] | {"allowed_published": [UNMEANT_PORT]}}
+        accepted = deployed.playbook("check", "-e", json.dumps(named))
+        assert accepted.code == 0, accepted.output[-3000:]
 
 
 def test_containers_cannot_reach_the_host(deployed: Host) -> None:

@@ -13,16 +13,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
-from installation import REPOSITORY, containers, docker, running, seawall
+from installation import REPOSITORY, docker, running, seawall
 
 EDGE = {"bind_address": "127.0.0.1", "http_port": 18080, "https_port": 18443}
-BASELINE = REPOSITORY / "roles/host_baseline/defaults/main.yml"
 # One for each way of refusing; tests/settings/test_preflight_values.py has a bad value for every check.
 CASES: list[tuple[str, dict[str, object], list[str]]] = [
     ("unknown", {"seawall_domian": "a.example"}, ["seawall_domian", "seawall_domain"]),
@@ -145,25 +143,6 @@ def test_without_root_or_sudo_it_says_so() -> None:
     assert done.returncode != 0
     assert "needs root" in done.stderr
     assert done.stderr.count("\n") == 1
-
-
-@pytest.mark.usefixtures("stack")
-def test_a_firewall_that_would_close_another_installation_is_refused() -> None:
-    parts = dict.fromkeys(yaml.safe_load(BASELINE.read_text(encoding="utf-8"))["host_baseline_parts"], False) | {"firewall": True}
-    firewall = yaml.safe_load(BASELINE.read_text(encoding="utf-8"))["host_baseline_firewall"]
-    wanted = {"host_baseline_parts": parts, "edge_listen": EDGE | {"http_port": 18993, "https_port": 18992}}
-    labels = ["--label", "com.docker.compose.project=shop", "--label", "com.docker.compose.service=edge"]
-    image = containers()["cache"]["Image"]
-    shop = docker("run", "--detach", *labels, "--publish", "18991:8443", "--entrypoint", "sleep", image, "300")
-    try:
-        code, output = check(wanted)
-        assert code != 0
-        assert "shop serves on this host too, and the firewall would close its port 18991" in " ".join(output.split())
-        assert "host_baseline_firewall.allowed_published" in output
-        code, output = check(wanted | {"host_baseline_firewall": firewall | {"allowed_published": [18991]}})
-        assert code == 0, output[-3000:]
-    finally:
-        docker("rm", "--force", shop)
 
 
 @pytest.mark.usefixtures("stack")
