@@ -4,14 +4,13 @@ Names carry no unit: each sink adds the one that is usual where it writes, so `h
 and `_seconds` for Prometheus. Tag values must come from small sets, since each combination is a time series.
 """
 
-import random
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import structlog
 from opentelemetry.trace import get_current_span
 
-from seawall_service.correlation import within_share
+from seawall_service.correlation import new_trace_id, within_share
 from seawall_service.metrics import PrometheusTelemetry
 from seawall_service.settings import Settings
 from seawall_service.tracing import has_destination, signal_module
@@ -55,10 +54,7 @@ class LoggingTelemetry:
         self._share = share
 
     def _chosen(self) -> bool:
-        trace_id = get_current_span().get_span_context().trace_id
-        if trace_id:
-            return within_share(trace_id, self._share)
-        return random.random() < self._share  # noqa: S311  a sample, not a secret
+        return within_share(get_current_span().get_span_context().trace_id or new_trace_id(), self._share)
 
     def count(self, name: str, tags: Tags) -> None:
         if self._chosen():

@@ -7,6 +7,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -102,7 +103,7 @@ def say(server: RunningServer, data: bytes, patience: float = TIMEOUT_SECONDS) -
 
 
 def judge(answer: bytes, method: str) -> None:
-    response = http.client.HTTPResponse(ReadOnly(answer), method=method)  # type: ignore[arg-type]  # a socket is not needed
+    response = http.client.HTTPResponse(cast("socket.socket", ReadOnly(answer)), method=method)
     response.begin()
     assert response.status not in FAILURES, answer
     if response.status < 400:

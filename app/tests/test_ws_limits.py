@@ -328,8 +328,8 @@ def test_the_counts_of_a_killed_worker_go_with_its_lease() -> None:
             killed = SocketCounts(survivor.limits, client, lease_seconds=1.5)
             entered = [await killed.enter(uuid4(), uuid4())]
             # No heartbeat any more, and no last word.
-            assert killed._keeper is not None  # noqa: SLF001 -- what a killed process loses
-            killed._keeper.cancel()  # noqa: SLF001 -- the same
+            assert killed.keeper is not None
+            killed.keeper.cancel()
             await client.aclose()
             entered.append(await survivor.enter(uuid4(), uuid4()))
             answer: str | None = "all"

@@ -66,7 +66,7 @@ def machine() -> str:
 class LookupModule(LookupBase):  # type: ignore[misc] # Ansible's base class has no types
     """Ansible's entry point."""
 
-    def run(self, terms: list[object], variables: object = None, **kwargs: object) -> list[dict[str, Any]]:  # noqa: ARG002 - Ansible's
+    def run(self, _: list[object], **__: object) -> list[dict[str, Any]]:
         process = this_run()
         if not process:
             raise AnsibleError(

@@ -23,7 +23,7 @@ from ansible.template import trust_as_template
 class LookupModule(LookupBase):  # type: ignore[misc] # Ansible's base class has no types
     """Ansible's entry point."""
 
-    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **kwargs: object) -> list[str]:  # noqa: ARG002 - Ansible's
+    def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: object) -> list[str]:
         known = {"ansible_managed": "Ansible managed"} | (variables or {})
         rendered: list[str] = []
         for term in terms:

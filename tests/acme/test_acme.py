@@ -407,7 +407,8 @@ except OSError as error:
     assert done.stdout.splitlines() == expected, done.stderr
 
 
-def test_account_and_keys_are_for_their_owners_alone(installed: Served) -> None:  # noqa: ARG001 - it must be there first
+@pytest.mark.usefixtures("installed")
+def test_account_and_keys_are_for_their_owners_alone() -> None:
     for name in ("state", "issued"):
         status = (ROOT / "acme" / name).stat()
         assert (status.st_mode & 0o777, status.st_uid) == (0o700, 10105), name

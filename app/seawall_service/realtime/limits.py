@@ -71,7 +71,7 @@ class SocketCounts:
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
         self._degraded = False
-        self._keeper: asyncio.Task[None] | None = None
+        self.keeper: asyncio.Task[None] | None = None
 
     def _limit_of(self, name: str) -> int:
         if name == ALL:
@@ -88,8 +88,8 @@ class SocketCounts:
             refused = await self._ask_valkey(names) if self._client and not self._degraded else self._ask_locally(names)
             if refused is None:
                 self.local.update(names)
-        if self._client and self._keeper is None:
-            self._keeper = create_lasting_task(self._keep_lease)
+        if self._client and self.keeper is None:
+            self.keeper = create_lasting_task(self._keep_lease)
         return refused
 
     def leave(self, user_id: UUID, document_id: UUID) -> None:
@@ -152,11 +152,11 @@ class SocketCounts:
             log.info("ws_limits.restored")
 
     async def close(self) -> None:
-        if self._keeper is None:
+        if self.keeper is None:
             return
-        self._keeper.cancel()
+        self.keeper.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await self._keeper
+            await self.keeper
         self.local.clear()
         with contextlib.suppress(RedisError, OSError):
             await self._write_lease()
