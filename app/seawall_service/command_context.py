@@ -1,6 +1,6 @@
 """Where a command comes from, as far as a service may know it: never the request itself."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Annotated
@@ -30,11 +30,17 @@ class CommandContext:
     user_agent: str | None = None
     after_commit: list[AfterCommit] = field(default_factory=list)
     announce: Callable[[UUID, int], None] | None = None
+    forget: Callable[[str], Awaitable[None]] | None = None
 
     def announce_after_commit(self, document_id: UUID, position: int) -> None:
         """Tells the sockets on this document that it has so many entries."""
         if self.announce is not None:
             self.after_commit.append(partial(self.announce, document_id, position))
+
+    def forget_after_commit(self, cache_key: str) -> None:
+        """Not before the commit: a reader would store the old value again."""
+        if self.forget is not None:
+            self.after_commit.append(partial(self.forget, cache_key))
 
 
 async def command_context(request: Request, key: IdempotencyKey) -> CommandContext:
@@ -46,6 +52,7 @@ async def command_context(request: Request, key: IdempotencyKey) -> CommandConte
         request.headers.get("user-agent"),
         after_commit_of(request),
         state.live.announce,
+        state.cache.delete,
     )
 
 

@@ -12,10 +12,17 @@ description:
 import getpass
 import os
 import socket
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
-from ansible.plugins.lookup import LookupBase
+
+if TYPE_CHECKING:
+
+    class LookupBase:
+        """Ansible's has no types."""
+
+else:
+    from ansible.plugins.lookup import LookupBase
 
 
 def read(path: str) -> str:
@@ -63,7 +70,7 @@ def machine() -> str:
     return f"{socket.gethostname()} {read('/proc/sys/kernel/random/boot_id').strip()} {os.stat('/proc/self/ns/pid').st_ino}"
 
 
-class LookupModule(LookupBase):  # type: ignore[misc] # Ansible's base class has no types
+class LookupModule(LookupBase):
     """Ansible's entry point."""
 
     def run(self, _: list[object], **__: object) -> list[dict[str, Any]]:

@@ -13,14 +13,26 @@ options:
 """
 
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleError
-from ansible.plugins.lookup import LookupBase
 from ansible.template import trust_as_template
 
+if TYPE_CHECKING:
 
-class LookupModule(LookupBase):  # type: ignore[misc] # Ansible's base class has no types
+    class LookupBase:
+        """What is used here of Ansible's, which has no types."""
+
+        _loader: Any
+        _templar: Any
+
+        def find_file_in_search_path(self, variables: dict[str, Any] | None, subdirectory: str, name: str) -> str | None: ...
+
+else:
+    from ansible.plugins.lookup import LookupBase
+
+
+class LookupModule(LookupBase):
     """Ansible's entry point."""
 
     def run(self, terms: list[str], variables: dict[str, Any] | None = None, **_: object) -> list[str]:

@@ -6,13 +6,14 @@ All in one run and by turns, so read the ratios: whatever else the machine does 
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import re
 import ssl
 import statistics
 import subprocess
 import sys
-import urllib.request
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,8 +51,10 @@ def ask(path: str, body: dict[str, str] | None = None, headers: dict[str, str] |
     context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))
     content = json.dumps(body).encode() if body else None
     sent = {"Content-Type": "application/json"} | (headers or {})
-    request = urllib.request.Request(f"https://localhost:38443{path}", content, sent)
-    with urllib.request.urlopen(request, context=context, timeout=30) as answer:  # noqa: S310 - the installation's own
+    with closing(http.client.HTTPSConnection("localhost", 38443, context=context, timeout=30)) as connection:
+        connection.request("POST" if body else "GET", path, content, sent)
+        answer = connection.getresponse()
+        assert answer.status == 200, answer.read()
         parsed: dict[str, Any] = json.load(answer)
         return parsed
 

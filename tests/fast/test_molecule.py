@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ ELSEWHERE = {
 }
 
 
+@cache
 def declared() -> dict[str, Any]:
     """Every setting of every role with its default."""
     found: dict[str, Any] = {}
@@ -32,11 +34,19 @@ def test_there_are_settings() -> None:
     assert set(declared()) > ELSEWHERE
 
 
+@cache
+def alternative() -> dict[str, Any]:
+    """Every setting of the scenario."""
+    settings: dict[str, Any] = yaml.safe_load(
+        (ROOT / "molecule/alternative/inventory/group_vars/seawall.yml").read_text(encoding="utf-8")
+    )
+    return settings
+
+
 @pytest.mark.parametrize("name", sorted(set(declared()) - ELSEWHERE))
 def test_the_alternative_scenario_changes(name: str) -> None:
-    settings = yaml.safe_load((ROOT / "molecule/alternative/inventory/group_vars/seawall.yml").read_text(encoding="utf-8"))
-    assert name in settings
-    assert settings[name] != declared()[name]
+    assert name in alternative()
+    assert alternative()[name] != declared()[name]
 
 
 def test_every_scenario_has_a_job() -> None:

@@ -73,8 +73,14 @@ UNCHECKED = {
 WITHOUT_A_DRY_RUN = {"timesyncd.conf.j2", "journald.conf.j2", "limits.conf.j2", "system.conf.j2", "coredump.conf.j2"}
 
 
-def load(path: Path) -> Any:  # noqa: ANN401 - whatever YAML holds
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+def tasks_in(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] | None = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found or []
+
+
+def variables_in(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return found
 
 
 def every_task(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -84,7 +90,7 @@ def every_task(tasks: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             yield from every_task(task.get(part) or [])
 
 
-TASKS = [(path, task) for path in sorted(ROOT.glob("roles/*/tasks/*.yml")) for task in every_task(load(path) or [])]
+TASKS = [(path, task) for path in sorted(ROOT.glob("roles/*/tasks/*.yml")) for task in every_task(tasks_in(path))]
 
 
 def written() -> dict[tuple[str, str], str]:
@@ -94,7 +100,7 @@ def written() -> dict[tuple[str, str], str]:
         for module in WRITERS & task.keys():
             validate = str(task[module].get("validate", ""))
             variables = path.parents[1] / "vars/main.yml"
-            values = load(variables) if validate and variables.exists() else {}
+            values = variables_in(variables) if validate and variables.exists() else {}
             validate += "".join(str(values.get(name, "")) for name in re.findall(r"[a-z_]+", validate))
             found[f"{path.parts[-3]}/{path.stem}", task["name"]] = validate
     return found
@@ -122,7 +128,7 @@ def test_a_file_is_checked_by_its_own_program(task: tuple[str, str]) -> None:
 
 
 def test_every_file_of_the_baseline_has_its_program() -> None:
-    catalogue = load(ROOT / "roles/host_baseline/vars/main.yml")["host_baseline_catalogue"]
+    catalogue = variables_in(ROOT / "roles/host_baseline/vars/main.yml")["host_baseline_catalogue"]
     # These two are written by task files of their own, which the table above has.
     elsewhere = {"sshd.conf.j2", "audit.rules.j2"}
     assert {entry["template"] for entry in catalogue if "validate" not in entry} == WITHOUT_A_DRY_RUN | elsewhere

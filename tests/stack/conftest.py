@@ -146,7 +146,9 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def browser(stack: Stack) -> Iterator[Browser]:  # noqa: ARG001 - it must be there first
+def browser(request: pytest.FixtureRequest) -> Iterator[Browser]:
+    # What it looks at must be there first.
+    request.getfixturevalue("stack")
     with Browser() as started:
         yield started
     assert docker("ps", "--all", "--quiet", "--filter", f"name={started.name}") == ""

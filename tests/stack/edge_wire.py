@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import cast
 
 from edge_answers import CLOSED, Reply
 from hpack import Decoder, Encoder, HPACKError
@@ -114,7 +115,8 @@ def parsed(data: bytes, method: str = "GET") -> list[Reply]:
     replies: list[Reply] = []
     while stream.tell() < len(data):
         start = stream.tell()
-        response = http.client.HTTPResponse(stream, method=method)  # type: ignore[arg-type]  # of a socket it wants makefile alone
+        # Of a socket it wants makefile alone.
+        response = http.client.HTTPResponse(cast("socket.socket", stream), method=method)
         try:
             response.begin()
             body = response.read()

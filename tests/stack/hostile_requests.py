@@ -530,7 +530,7 @@ def sizes() -> Iterator[Row]:
 
 def mutations(count: int = 60) -> Iterator[Row]:
     """A good request with some bytes changed, taken away or added; which ones is always the same."""
-    chance = random.Random(SEED)  # noqa: S311 - no secret
+    chance = random.Random(SEED)
     for number in range(count):
         data = bytearray(request())
         for _ in range(chance.randint(1, 4)):

