@@ -28,9 +28,10 @@ def visit(window: Window, path: str, title: str) -> None:
     """By a link, as within a session: a page that is loaded anew costs a refresh of its token."""
     window.run(
         f"(() => {{ const link = document.createElement('a'); link.href = {json.dumps(path)};"
-        " document.getElementById('view').append(link); link.click(); })()"
+        " document.getElementById('view').append(link); window.left = link; link.click(); })()"
     )
-    window.wait(f"document.title === {json.dumps(f'{title} · Seawall')}")
+    # The view before may bear the same title, and takes the link with it when it goes.
+    window.wait(f"!window.left.isConnected && document.title === {json.dumps(f'{title} · Seawall')}")
 
 
 def new_document(session: dict[str, str], title: str, *entries: str) -> str:
