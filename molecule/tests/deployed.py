@@ -30,6 +30,7 @@ ROOT = str(SETTINGS.get("seawall_root", "/opt/seawall"))
 PROJECT = str(SETTINGS.get("seawall_project", "seawall"))
 DOMAIN = str(SETTINGS.get("seawall_domain", ""))
 CONVERGE = f"{os.environ['MOLECULE_SCENARIO_DIRECTORY']}/converge.yml"
+AUTHORITY = Path("/run/seawall-molecule", os.environ["MOLECULE_SCENARIO_NAME"], "authority/root.pem")
 COMMAND = ["ansible-playbook", "--inventory", str(INVENTORY)]
 ENVIRONMENT = os.environ | {"ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0", "ANSIBLE_NOCOLOR": "1"}
 # Measured: docs/security.md. Most directives that could be dropped cost 0.1 or more.
@@ -90,6 +91,9 @@ class Host:
 
     @cached_property
     def authority(self) -> str:
+        """Whose certificates a client of this host trusts: the host's own authority, or the one that runs beside it."""
+        if SETTINGS.get("tls_mode") == "acme":
+            return AUTHORITY.read_text(encoding="ascii")
         return self.must(f"cat {ROOT}/tls/ca.pem")
 
     def ask(self, path: str, method: str = "GET", body: object = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:

@@ -1,4 +1,11 @@
-"""A certificate authority for the tests: Debian's pebble, and the DNS that it asks, in containers on a network of their own."""
+"""A certificate authority for the tests: Debian's pebble, and the DNS that it asks, in containers.
+
+usage: authority.py start NETWORK EDGE_IMAGE HTTP_PORT LEADS_TO DIRECTORY
+       authority.py remove NETWORK
+
+start has one in a network that is there, whose names lead to an address. In DIRECTORY it leaves `url` (of the directory),
+`authority.pem` (who has signed what it answers with) and `root.pem` (who signs what it issues).
+"""
 
 from __future__ import annotations
 
@@ -7,6 +14,7 @@ import ipaddress
 import json
 import ssl
 import subprocess
+import sys
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -21,8 +29,6 @@ from cryptography.x509.oid import NameOID
 from installation import docker
 
 NETWORK = "seawall-acme-test-authority"
-PEBBLE = "seawall-acme-test-pebble"
-NAMES = "seawall-acme-test-names"
 LABEL = "seawall.test=authority"
 ISSUING, MANAGING = 14000, 15000
 
@@ -34,6 +40,8 @@ RUN apt-get update \\
  && rm -rf /var/lib/apt/lists/*
 USER 65534:65534
 """
+# Its address is known once it runs, and must be in its certificate.
+WHEN_CONFIGURED = 'until [ -e /etc/pebble/pebble.json ]; do sleep 0.1; done; exec pebble "$@"'
 CONFINED = ["--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges=true", f"--label={LABEL}"]
 
 
@@ -78,19 +86,34 @@ def container_address(name: str) -> str:
     return docker("inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", name)
 
 
-def remove() -> None:
-    if left := docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}").split():
+def base_of(edge_image: str) -> str:
+    """What our images are built on."""
+    return docker("run", "--rm", "--network=none", "--entrypoint=cat", edge_image, "/etc/seawall-base")
+
+
+def remove(network: str = NETWORK) -> None:
+    if left := docker("ps", "--all", "--quiet", "--filter", f"label={LABEL}", "--filter", f"network={network}").split():
         docker("rm", "--force", *left)
-    if NETWORK in docker("network", "ls", "--format", "{{.Name}}").split():
-        docker("network", "rm", NETWORK)
+    if network in docker("network", "ls", "--filter", f"label={LABEL}", "--format", "{{.Name}}").split():
+        docker("network", "rm", network)
 
 
 @dataclass
 class Authority:
-    """A running pebble. Its network's gateway is an address of this machine, where containers of other networks reach it."""
+    """A running pebble, and where it is reached from the machine that runs the tests and from containers there."""
 
     address: str
     directory: Path
+    network: str
+
+    @property
+    def pebble(self) -> str:
+        return f"{self.network}-pebble"
+
+    @property
+    def names(self) -> str:
+        """The DNS that it asks."""
+        return f"{self.network}-names"
 
     @property
     def directory_url(self) -> str:
@@ -116,29 +139,22 @@ class Authority:
 
     def log(self) -> str:
         """Every request that was made to it."""
-        done = subprocess.run(["docker", "logs", PEBBLE], capture_output=True, text=True, check=True)
+        done = subprocess.run(["docker", "logs", self.pebble], capture_output=True, text=True, check=True)
         return done.stdout + done.stderr
 
     def have_names_lead_to(self, address: str) -> None:
         """Every name of the DNS that pebble asks."""
         body = json.dumps({"ip": address}).encode()
-        url = f"http://{container_address(NAMES)}:8055/set-default-ipv4"
+        url = f"http://{container_address(self.names)}:8055/set-default-ipv4"
         with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST"), timeout=10):
             pass
 
     def stop(self) -> None:
-        docker("stop", "--time", "1", PEBBLE)
+        docker("stop", "--time", "1", self.pebble)
 
 
-def start(base: str, http_port: int, directory: Path) -> Authority:
-    """Pebble, which asks names at that port; all of them lead to this machine at first."""
-    remove()
-    reference = image(base)
-    docker("network", "create", f"--label={LABEL}", NETWORK)
-    address = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", NETWORK)
-    directory.chmod(0o755)
-    write_certificate(directory, address)
-    configuration = {
+def configuration(http_port: int) -> str:
+    content = {
         "listenAddress": f"0.0.0.0:{ISSUING}",
         "managementListenAddress": f"0.0.0.0:{MANAGING}",
         "certificate": "/etc/pebble/pebble.pem",
@@ -149,19 +165,38 @@ def start(base: str, http_port: int, directory: Path) -> Authority:
         "externalAccountBindingRequired": False,
         "certificateValidityPeriod": 6 * 86400,
     }
-    (directory / "pebble.json").write_text(json.dumps({"pebble": configuration}), encoding="utf-8")
+    return json.dumps({"pebble": content})
+
+
+def start(base: str, http_port: int, directory: Path, network: str = "") -> Authority:
+    """Pebble, which asks names at that port; all of them lead to this machine at first.
+
+    In `network` it has an address itself. Without one it gets a network of its own, whose gateway is an address of this machine:
+    containers of other networks reach it there.
+    """
+    remove(network or NETWORK)
+    reference = image(base)
+    if not network:
+        docker("network", "create", f"--label={LABEL}", NETWORK)
+    gateway = docker("network", "inspect", "--format", "{{(index .IPAM.Config 0).Gateway}}", network or NETWORK)
+    authority = Authority(gateway, directory, network or NETWORK)
+    directory.chmod(0o755)
+    given = ["--detach", f"--network={authority.network}", *CONFINED]
     # What a program of the image listens on besides the DNS would only be in the way.
-    options = ["-defaultIPv4", address, "-defaultIPv6", "", "-dns01", ":8053"]
+    options = ["-defaultIPv4", gateway, "-defaultIPv6", "", "-dns01", ":8053"]
     for unused in ("-doh", "-http01", "-https01", "-tlsalpn01"):
         options += [unused, ""]
-    docker("run", "--detach", f"--name={NAMES}", f"--network={NETWORK}", *CONFINED, reference, "pebble-challtestsrv", *options)
+    docker("run", f"--name={authority.names}", *given, reference, "pebble-challtestsrv", *options)
     # Now and then it refuses for no reason, which a client must get over.
-    settings = ["--env=PEBBLE_VA_NOSLEEP=1", "--env=PEBBLE_WFE_NONCEREJECT=5", "--env=PEBBLE_AUTHZREUSE=0"]
-    ports = [f"--publish={address}:{port}:{port}" for port in (ISSUING, MANAGING)]
-    program = ["pebble", "-config", "/etc/pebble/pebble.json", "-dnsserver", f"{container_address(NAMES)}:8053"]
-    given = [*CONFINED, *settings, *ports, f"--volume={directory}:/etc/pebble:ro"]
-    docker("run", "--detach", f"--name={PEBBLE}", f"--network={NETWORK}", *given, reference, *program)
-    authority = Authority(address, directory)
+    given += ["--env=PEBBLE_VA_NOSLEEP=1", "--env=PEBBLE_WFE_NONCEREJECT=5", "--env=PEBBLE_AUTHZREUSE=0"]
+    given += [] if network else [f"--publish={gateway}:{port}:{port}" for port in (ISSUING, MANAGING)]
+    program = ["sh", "-c", WHEN_CONFIGURED, "sh", "-config", "/etc/pebble/pebble.json"]
+    program += ["-dnsserver", f"{container_address(authority.names)}:8053"]
+    docker("run", f"--name={authority.pebble}", *given, f"--volume={directory}:/etc/pebble:ro", reference, *program)
+    if network:
+        authority.address = container_address(authority.pebble)
+    write_certificate(directory, authority.address)
+    (directory / "pebble.json").write_text(configuration(http_port), encoding="utf-8")
     deadline = time.monotonic() + 60
     while True:
         try:
@@ -171,3 +206,19 @@ def start(base: str, http_port: int, directory: Path) -> Authority:
             time.sleep(0.5)
         else:
             return authority
+
+
+def start_in(network: str, edge_image: str, http_port: str, leads_to: str, place: str) -> None:
+    directory = Path(place)
+    directory.mkdir(parents=True)
+    authority = start(base_of(edge_image), int(http_port), directory, network)
+    authority.have_names_lead_to(leads_to)
+    (directory / "url").write_text(authority.directory_url, encoding="ascii")
+    (directory / "root.pem").write_text(authority.root(), encoding="ascii")
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "start":
+        start_in(*sys.argv[2:])
+    else:
+        remove(sys.argv[2])

@@ -17,7 +17,7 @@ import pytest
 import yaml
 from authority import Authority
 from cryptography import x509
-from installation import REPOSITORY, Answer, Run, answer_of, containers, docker, running, seawall
+from installation import REPOSITORY, Answer, Run, answer_of, containers, running, seawall
 from seawall_certificate import Installation, link, make_pair, read_issued
 from steady_client import SteadyClient, over_tls
 
@@ -155,7 +155,7 @@ def base_image(directory: Path) -> str:
     command = ["ansible-playbook", "tests/prepare_acme.yml", "--extra-vars", f"edge_image_in={found}"]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, timeout=1500, check=False)
     assert done.returncode == 0, done.stdout[-5000:]
-    return docker("run", "--rm", "--network=none", "--entrypoint=cat", found.read_text(encoding="utf-8"), "/etc/seawall-base")
+    return authority.base_of(found.read_text(encoding="utf-8"))
 
 
 @pytest.fixture(scope="module")
@@ -184,7 +184,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     try:
         remove_before = seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true", settings=settings)
         assert remove_before.code == 0, remove_before.output[-3000:]
-        issuer.have_names_lead_to(authority.container_address(authority.NAMES))
+        issuer.have_names_lead_to(authority.container_address(issuer.names))
         yield Served(issuer, settings, seawall("deploy", settings=settings))
     finally:
         remove(settings)
@@ -304,7 +304,7 @@ def test_what_was_issued_before_a_run_was_killed_is_put_in_use_by_the_next(insta
 
 
 def test_a_name_that_leads_elsewhere_fails_the_renewal_and_nothing_else(installed: Served) -> None:
-    installed.issuer.have_names_lead_to(authority.container_address(authority.NAMES))
+    installed.issuer.have_names_lead_to(authority.container_address(installed.issuer.names))
     try:
         with installed.unchanged():
             run = installed.renew("now")
@@ -320,7 +320,7 @@ def test_another_name_is_asked_for_and_until_it_leads_here_the_old_certificate_s
     before = installed.serial()
     chosen = yaml.safe_load(installed.settings.read_text(encoding="utf-8")) | {"tls_extra_domains": [SECOND, THIRD]}
     installed.settings.write_text(yaml.safe_dump(chosen), encoding="utf-8")
-    installed.issuer.have_names_lead_to(authority.container_address(authority.NAMES))
+    installed.issuer.have_names_lead_to(authority.container_address(installed.issuer.names))
     try:
         # Which pages may talk to the service depends on its names, so that is a release.
         with installed.undisturbed("api", "auth"):

@@ -11,11 +11,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where files are on the machine that deploys, and how images are built there: the hosts get theirs from an archive. Supplied
-# certificates are made and refused in tests/stack, those of an authority in tests/acme.
+# certificates are made and refused in tests/stack.
 ELSEWHERE = {
     *("edge_template_directory", "stack_compose_file", "stack_environment_template"),
     *("images_build_secrets", "images_contexts", "images_epoch", "images_with_tests"),
-    *("tls_mode", "tls_provided"),
+    "tls_provided",
 }
 
 
