@@ -9,10 +9,12 @@ import ssl
 import time
 
 import pytest
-from deployed import DOMAIN, PORT, PROJECT, ROOT, WORST_EXPOSURE, Host
+from deployed import DOMAIN, PORT, PROJECT, ROOT, Host
 
 SERVICE, TIMER = f"{PROJECT}-acme.service", f"{PROJECT}-acme.timer"
 RENEWAL_SECONDS = 120
+# Measured: docs/security.md. More than the other units', as it gives the key to the edge's user and reads what is the container's.
+WORST_EXPOSURE = 1.5
 # certbot in the one-shot container that renewals use.
 JOB = (
     f"docker compose --project-name {PROJECT} --file {ROOT}/compose/stack.yml run --rm --no-deps --no-TTY "

@@ -90,22 +90,13 @@ def test_ssh_takes_keys_only(deployed: Host) -> None:
     assert as_root.returncode != 0
 
 
-@pytest.mark.parametrize(
-    ("change", "setting"),
-    [
-        # The world comes by eth0, so this firewall lets nobody in.
-        ('{"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]}', "the firewall"),
-        ('{"host_baseline_sshd_settings": {"DenyUsers": "anna"}}', "sshd"),
-    ],
-    ids=["firewall", "sshd"],
-)
-def test_a_change_that_locks_out_undoes_itself(deployed: Host, change: str, setting: str) -> None:
-    run = deployed.playbook("deploy", "-e", change)
+def test_a_change_that_locks_out_undoes_itself(deployed: Host) -> None:
+    """The world comes by eth0, so this firewall lets nobody in; the scenario baseline has sshd and keys, and killed runs."""
+    run = deployed.playbook("deploy", "-e", '{"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]}')
     assert run.code != 0
-    assert f"The change of {setting}" in run.output
+    assert "The change of the firewall" in run.output
     assert "is undone" in run.output
-    again = deployed.playbook("deploy")
-    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
+    assert opens(deployed, 443)
 
 
 @pytest.mark.parametrize(
@@ -128,7 +119,6 @@ def test_what_cannot_work_is_refused_before_anything_changes(deployed: Host, cha
     assert run.code != 0
     assert words in run.output
     assert deployed.must("systemctl show --property StateChangeTimestamp ssh.service seawall-firewall.service") == before
-    assert deployed.playbook("deploy").recap["failed"] == 0
 
 
 def test_the_engine_is_hardened(deployed: Host) -> None:

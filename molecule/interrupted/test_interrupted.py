@@ -75,8 +75,6 @@ def test_killed_anywhere_it_converges(deployed: Host) -> None:
     assert len(killed) >= 6, "the runs ended before they could be killed"
     run = deployed.playbook("deploy")
     assert run.code == 0, run.output[-3000:]
-    again = deployed.playbook("deploy")
-    assert (again.code, again.recap["changed"]) == (0, 0), again.output[-3000:]
     status, document = deployed.ask("/api/v1/documents", "POST", {"title": "Still here"}, deployed.session())
     assert status == 201, document
     assert deployed.root("systemctl --failed --no-legend") == ""
@@ -97,7 +95,7 @@ def test_of_two_deploys_at_once_the_second_is_refused(deployed: Host) -> None:
         end_with_descendants(first.pid)
     assert deployed.console(f"cat {lock}") != "", "a run that is killed gives nothing back"
     third = deployed.playbook("deploy")
-    assert third.code == 0, third.output[-3000:]
+    assert (third.code, third.recap["changed"]) == (0, 0), third.output[-3000:]
     assert deployed.console(f"ls {lock} || true") == ""
 
 

@@ -12,6 +12,7 @@ description:
   - C(active_colour) is what the release link points at, or an empty string before the first release, and C(active_since) is when
     it was put there.
   - C(recorded_release) is the last line of the journal of releases, or what an empty one would say.
+  - C(active_ready) tells whether what is in charge says that it is ready, its schema included.
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   stack: {description: Text of the stack file., type: str, required: true}
@@ -20,17 +21,21 @@ options:
   services: {description: Names of all services in the stack file., type: list, elements: str, required: true}
   release_link: {description: The symlink whose target names the active colour., type: path, required: true}
   release_journal: {description: The file with a line of JSON for each release., type: path, required: true}
+  release_socket: {description: The Unix socket on which the colour in charge serves GET /readyz., type: path, required: true}
 """
 
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+
+READY_SECONDS = 3
 
 ABSENT: dict[str, Any] = {
     "exists": False,
@@ -65,6 +70,18 @@ def last_release(journal: str) -> dict[str, str]:
         return {"colour": "", "image": ""}
 
 
+def is_ready(path: str) -> bool:
+    """Whether GET /readyz is answered with 200."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(READY_SECONDS)
+        try:
+            client.connect(path)
+            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return client.recv(64).split(b" ", 2)[1:2] == [b"200"]
+        except OSError:
+            return False
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
@@ -75,6 +92,7 @@ def main() -> None:
             "services": {"type": "list", "elements": "str", "required": True},
             "release_link": {"type": "path", "required": True},
             "release_journal": {"type": "path", "required": True},
+            "release_socket": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
@@ -88,6 +106,7 @@ def main() -> None:
         "active_colour": "",
         "active_since": "",
         "recorded_release": last_release(module.params["release_journal"]),
+        "active_ready": is_ready(module.params["release_socket"]),
     }
     if os.path.islink(link):
         renamed_at = datetime.fromtimestamp(os.lstat(link).st_mtime, timezone.utc)

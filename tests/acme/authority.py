@@ -1,20 +1,23 @@
 """A certificate authority for the tests: Debian's pebble, and the DNS that it asks, in containers.
 
-usage: authority.py start NETWORK EDGE_IMAGE HTTP_PORT LEADS_TO DIRECTORY
+usage: authority.py start NETWORK HOST HTTP_PORT IMAGES DIRECTORY
        authority.py remove NETWORK
 
-start has one in a network that is there, whose names lead to an address. In DIRECTORY it leaves `url` (of the directory),
+start has one in a network that is there, built on what the images of an archive are built on; all names lead to the container
+HOST, which is asked at HTTP_PORT. In DIRECTORY it leaves `url` (of the directory),
 `authority.pem` (who has signed what it answers with) and `root.pem` (who signs what it issues).
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import ipaddress
 import json
 import ssl
 import subprocess
 import sys
+import tarfile
 import time
 import urllib.request
 from dataclasses import dataclass
@@ -208,11 +211,13 @@ def start(base: str, http_port: int, directory: Path, network: str = "") -> Auth
             return authority
 
 
-def start_in(network: str, edge_image: str, http_port: str, leads_to: str, place: str) -> None:
+def start_in(network: str, host: str, http_port: str, images: str, place: str) -> None:
+    with tarfile.open(images) as archive, archive.extractfile("manifest.json") or io.BytesIO() as manifest:
+        (edge,) = (tag for image in json.load(manifest) for tag in image["RepoTags"] if "/edge:" in tag)
     directory = Path(place)
     directory.mkdir(parents=True)
-    authority = start(base_of(edge_image), int(http_port), directory, network)
-    authority.have_names_lead_to(leads_to)
+    authority = start(base_of(edge), int(http_port), directory, network)
+    authority.have_names_lead_to(container_address(host))
     (directory / "url").write_text(authority.directory_url, encoding="ascii")
     (directory / "root.pem").write_text(authority.root(), encoding="ascii")
 

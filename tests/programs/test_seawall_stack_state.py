@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from seawall_stack_state import describe, last_release
+from seawall_stack_state import describe, is_ready, last_release
 
 
 def container(**state: object) -> dict[str, Any]:
@@ -51,3 +53,31 @@ def test_the_last_line_of_the_journal_counts(tmp_path: Path, text: str, found: t
     assert last_release(str(tmp_path / "absent")) == nobody
     (tmp_path / "releases.jsonl").write_text(text, encoding="utf-8")
     assert last_release(str(tmp_path / "releases.jsonl")) == dict(zip(("colour", "image"), found, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("answer", "ready"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n", True),
+        (b"HTTP/1.1 503 Service Unavailable\r\n\r\n 200 ", False),
+        (b"", False),
+        (b"200", False),
+    ],
+)
+def test_ready_is_what_answers_so(tmp_path: Path, answer: bytes, ready: bool) -> None:
+    path = str(tmp_path / "http.sock")
+    assert not is_ready(path)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(path)
+        server.listen()
+
+        def serve() -> None:
+            with server.accept()[0] as client:
+                assert client.recv(4096).startswith(b"GET /readyz HTTP/1.1\r\n")
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        assert is_ready(path) == ready
+        thread.join()
+    assert not is_ready(path)
