@@ -13,7 +13,7 @@ from deployed import DOMAIN, PORT, PROJECT, ROOT, Host
 
 SERVICE, TIMER = f"{PROJECT}-acme.service", f"{PROJECT}-acme.timer"
 RENEWAL_SECONDS = 120
-# Measured: docs/security.md. More than the other units', as it gives the key to the edge's user and reads what is the container's.
+# Measured: docs/security.md. More than that of the other units, as it gives the edge its key.
 WORST_EXPOSURE = 1.5
 # certbot in the one-shot container that renewals use.
 JOB = (

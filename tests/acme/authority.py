@@ -91,7 +91,7 @@ def container_address(name: str) -> str:
 
 def base_of(edge_image: str) -> str:
     """What our images are built on."""
-    return docker("run", "--rm", "--network=none", "--entrypoint=cat", edge_image, "/etc/seawall-base")
+    return docker("run", "--rm", f"--label={LABEL}", "--network=none", "--entrypoint=cat", edge_image, "/etc/seawall-base")
 
 
 def remove(network: str = NETWORK) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from content_hash import image_references
-from installation import HTTPS_PORT, PROJECT, REPOSITORY, ROOT, docker, images
+from installation import HTTPS_PORT, LABEL, PROJECT, REPOSITORY, ROOT, docker, images
 from installation import URL as ORIGIN
 
 ANSWER_SECONDS = 60
@@ -26,7 +26,7 @@ BUILD_SECONDS = 900
 DIRECTORY = REPOSITORY / "tests/browser"
 # Without capabilities and with nothing to write but memory, like everything else here.
 OPTIONS = (
-    *("--rm", "--interactive", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"),
+    *(LABEL, "--rm", "--interactive", "--init", "--read-only", "--cap-drop=ALL", "--security-opt=no-new-privileges"),
     *("--tmpfs=/tmp:mode=1777,size=256m", "--env=HOME=/tmp/home", "--shm-size=256m", "--memory=1g", "--pids-limit=400"),
 )
 # A network namespace of its own: a browser ends its requests whenever the host's interfaces change, as engines make them do.

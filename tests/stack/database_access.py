@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from installation import PROJECT, ROOT, containers, docker
+from installation import LABEL, PROJECT, ROOT, containers, docker
 
 SUPERUSER = "postgres"
 # The clients' secret, and the uid that may read it.
@@ -87,7 +87,7 @@ def database_with_clients() -> Iterator[Database]:
             # A killed run of the tests has left it.
             docker("rm", "--force", f"{PROJECT}-test-{role}", check=False)
             found.clients[role] = docker(
-                *("run", "--detach", "--rm", "--name", f"{PROJECT}-test-{role}", "--network", f"{PROJECT}_data"),
+                *("run", "--detach", "--rm", LABEL, "--name", f"{PROJECT}-test-{role}", "--network", f"{PROJECT}_data"),
                 *("--user", f"{uid}:{uid}"),
                 *("--read-only", "--cap-drop", "ALL", "--tmpfs", "/client:mode=1777,size=1m", "--env", "PGPASSFILE=/client/pass"),
                 *("--volume", f"{ROOT}/secrets/{secret}:/run/secrets/password:ro", "--entrypoint", "sh", "--init"),

@@ -23,6 +23,8 @@ ROOT = Path("/opt/seawall-test")
 HTTPS_PORT = 18443
 HTTP_PORT = 18080
 URL = f"https://localhost:{HTTPS_PORT}"
+# Of every container that tests start by themselves: whatever ends a run, tests/run removes them by it.
+LABEL = "--label=seawall.test=stack"
 
 
 @dataclass(frozen=True)

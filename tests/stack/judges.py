@@ -7,7 +7,7 @@ import subprocess
 from typing import Any
 
 from content_hash import image_context, image_references
-from installation import REPOSITORY
+from installation import LABEL, REPOSITORY
 from seawall_image_build import build_command
 
 EPOCH = "1"
@@ -29,7 +29,7 @@ def image() -> str:
 
 def judge(*command: str, mounts: tuple[str, ...] = (), network: str = "host", seconds: int = 60) -> str:
     """Run a program of the image as nobody, with nothing that it could write but /tmp; what it said on stdout."""
-    options = ["--rm", "--pull=never", f"--network={network}", "--read-only", "--cap-drop=ALL"]
+    options = ["--rm", LABEL, "--pull=never", f"--network={network}", "--read-only", "--cap-drop=ALL"]
     options += ["--security-opt=no-new-privileges=true", "--tmpfs=/tmp", *(f"--volume={mount}:ro" for mount in mounts)]
     # Ended inside: the engine would let it go on without its client.
     run = ["docker", "run", *options, image(), "timeout", str(seconds), *command]

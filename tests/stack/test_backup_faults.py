@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from database_access import SUPERUSER, Database, database_with_clients
-from installation import PROJECT, ROOT, docker, services
+from installation import LABEL, PROJECT, ROOT, docker, services
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -59,7 +59,7 @@ class Backups:
             "BACKUP_KEEP_MONTHLY": "6",
             "BACKUP_IMAGE": self.image,
         }
-        arguments = ["docker", "run", "--rm", "--init", f"--network={PROJECT}_data", "--read-only", "--cap-drop=ALL"]
+        arguments = ["docker", "run", "--rm", LABEL, "--init", f"--network={PROJECT}_data", "--read-only", "--cap-drop=ALL"]
         arguments += ["--shm-size=256m", "--tmpfs=/tmp:mode=1777,size=64m"]
         arguments += ["--tmpfs=/run/postgresql:mode=0700,uid=10103,gid=10103"]
         arguments += [f"--volume={PASSWORD}:/run/secrets/db_backup_password:ro", f"--volume={self.directory}:/backups"]
@@ -190,7 +190,7 @@ def test_what_a_killed_run_left_is_swept_and_sets_stay(backups: Backups) -> None
     first = json.loads(backups.run().stdout.splitlines()[-1])["set"]
     left = ".partial-20200101T000000Z-0000000000000000"
     make = ["--user=10103", "--entrypoint=mkdir", f"--volume={backups.directory}:/d", backups.image, f"/d/{left}"]
-    docker("run", "--rm", *make)
+    docker("run", "--rm", LABEL, *make)
     assert left in backups.names()
     second = json.loads(backups.run().stdout.splitlines()[-1])["set"]
     assert backups.names() == sorted([first, second])

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 
 import pytest
-from installation import PROJECT, ROOT, containers, docker
+from installation import LABEL, PROJECT, ROOT, containers, docker
 
 pytestmark = pytest.mark.usefixtures("stack")
 
 REFUSES = "78"
-OPTIONS = ["--network=none", "--read-only", "--cap-drop=ALL", "--tmpfs=/run/postgresql:mode=0700,uid=10103,gid=10103"]
+OPTIONS = [LABEL, "--network=none", "--read-only", "--cap-drop=ALL", "--tmpfs=/run/postgresql:mode=0700,uid=10103,gid=10103"]
 
 
 class Cluster:
@@ -32,7 +32,7 @@ class Cluster:
         docker("rm", "--force", name, check=False)
 
     def shell(self, command: str) -> str:
-        return docker("run", "--rm", "--network=none", *self.mounts, "--entrypoint", "sh", self.image, "-c", command)
+        return docker("run", "--rm", LABEL, "--network=none", *self.mounts, "--entrypoint", "sh", self.image, "-c", command)
 
     def answers(self, seconds: float = 120) -> bool:
         end = time.monotonic() + seconds
