@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/requirements.md"
 FOLDERS = ("app/tests", "tests", "molecule")
+Marked = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
 # The service's Python may be newer than the one that reads its tests here.
 ALIAS = re.compile(r"^type (?=\w+ = )", re.MULTILINE)
 ROW = re.compile(r"\| (?P<id>[A-Z]+-\d\d) \| (?P<promise>[^|]+) \| (?P<tests>[^|]*) \| (?P<missing>[^|]*) \|")
@@ -35,12 +36,24 @@ def ids_of(node: ast.expr) -> list[str]:
 def marked_in(path: Path) -> Iterator[tuple[str, str]]:
     """(id, test) of one file; a module's own mark names the file."""
     name = path.relative_to(ROOT).as_posix()
-    for node in parse(path).body:
+    tree = parse(path)
+    for node in tree.body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "pytestmark":
             yield from ((requirement, name) for requirement in ids_of(node.value))
-        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-            for decorator in node.decorator_list:
-                yield from ((requirement, f"{name}::{node.name}") for requirement in ids_of(decorator))
+    for test, node in functions_in(tree).items():
+        for decorator in node.decorator_list:
+            yield from ((requirement, f"{name}::{test}") for requirement in ids_of(decorator))
+
+
+def functions_in(tree: ast.Module | ast.ClassDef) -> dict[str, Marked]:
+    """Functions, classes and their methods, by the names that pytest has for them."""
+    found: dict[str, Marked] = {}
+    for node in tree.body:
+        if isinstance(node, Marked):
+            found[node.name] = node
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{name}": method for name, method in functions_in(node).items()}
+    return found
 
 
 def marked() -> dict[str, list[str]]:

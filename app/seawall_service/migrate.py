@@ -208,7 +208,10 @@ def assert_sound(connection: psycopg.Connection, head: str) -> None:
 def check(target: Target, head: str) -> dict[str, Any]:
     with target.connect_patiently("check") as connection:
         current = current_revision(connection)
-    pending = pending_revisions(current, head)
+        pending = pending_revisions(current, head)
+        # A run before may have got to the head and failed, or been killed, before it had asked.
+        if not pending:
+            assert_sound(connection, head)
     return {"changed": bool(pending), "from": current, "to": head, "pending": pending}
 
 

@@ -163,9 +163,9 @@ def test_a_schema_of_a_newer_release_is_refused(owner: psycopg.Connection) -> No
 def test_drifted_grants_fail_the_migration(owner: psycopg.Connection) -> None:
     owner.execute("GRANT DELETE ON events TO seawall_readonly")
     try:
-        run = migrate()
-        assert run.returncode == 1
-        assert "seawall_readonly DELETE" in run.stderr
+        for run in (migrate(), migrate("--check")):
+            assert run.returncode == 1
+            assert "seawall_readonly DELETE" in run.stderr
     finally:
         owner.execute("REVOKE DELETE ON events FROM seawall_readonly")
     assert result(migrate())["changed"] is False
@@ -177,9 +177,9 @@ def test_invalid_indexes_fail_the_migration(owner: psycopg.Connection) -> None:
     with pytest.raises(psycopg.errors.UniqueViolation):
         owner.execute("CREATE UNIQUE INDEX CONCURRENTLY doomed ON proj_users (password_hash) WHERE username IN ('i1', 'i2')")
     try:
-        run = migrate()
-        assert run.returncode == 1
-        assert "Invalid indexes: doomed" in run.stderr
+        for run in (migrate(), migrate("--check")):
+            assert run.returncode == 1
+            assert "Invalid indexes: doomed" in run.stderr
     finally:
         owner.execute("DROP INDEX doomed")
         owner.execute("DELETE FROM proj_users WHERE username IN ('i1', 'i2')")

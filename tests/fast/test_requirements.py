@@ -6,7 +6,7 @@ import ast
 import re
 
 import pytest
-from generate_requirements import PAGE, ROOT, ROW, marked, parse, with_tests
+from generate_requirements import PAGE, ROOT, ROW, functions_in, marked, parse, with_tests
 
 # How many of each there are. Ids are never given to another promise; new ones are appended, dropped ones stay.
 IDS = [
@@ -49,12 +49,12 @@ def test_the_tests_are_those_that_carry_the_marker(page: str) -> None:
 
 
 def test_every_test_that_is_named_exists(page: str) -> None:
-    named = set(re.findall(r"`([\w./-]+\.py)(?:::(\w+))?`", page))
+    named = set(re.findall(r"`([\w./-]+\.py)(?:::([\w:]+))?`", page))
     assert named
     missing = []
     for file, test in named:
         path = ROOT / file
         tree = parse(path) if path.exists() else ast.Module([], [])
-        if not path.exists() or (test and test not in {getattr(node, "name", "") for node in tree.body}):
+        if not path.exists() or (test and test not in functions_in(tree)):
             missing.append(f"{file}::{test}")
     assert missing == []

@@ -27,8 +27,8 @@ OTHERS = {
     *(f"ansible.builtin.{name}" for name in ("set_fact", "setup", "slurp", "stat", "systemd_service", "uri", "user", "wait_for")),
     *("ansible.builtin.wait_for_connection", "community.crypto.openssl_csr_pipe", "community.crypto.x509_certificate_info"),
     *("community.crypto.x509_certificate_pipe", "community.docker.docker_compose_v2"),
-    *("seawall_baseline_probe", "seawall_deploy_lock", "seawall_directories", "seawall_host_probe", "seawall_image_build"),
-    "seawall_stack_state",
+    *("seawall_baseline_probe", "seawall_deploy_lock", "seawall_directories", "seawall_host_probe", "seawall_http_probe"),
+    *("seawall_image_build", "seawall_stack_state"),
 }
 # What checks a file before it is installed, by role, file and task.
 PROGRAMS = {

@@ -16,7 +16,7 @@ import yaml
 from check_run import ROOT, Verdict, check_hosts
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 from seawall_host_probe import parse_os_release
@@ -35,6 +35,7 @@ REFUSED_AS_A_WHOLE = {
 }
 # The test's own variables, which the values below may use.
 FILES = "{{ test_files }}"
+WEAK_BITS = 1024
 
 
 DEFAULTS: Settings = {}
@@ -616,6 +617,8 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "key with a passphrase": (provided("good.pem", "locked.key"), ["tls_provided.private_key", "openssl pkey -in"]),
         "key of another": (provided("good.pem", "other.key"), ["tls_provided.private_key", "is not the key of", "Name the key"]),
         "expired": (provided("expired.pem", "expired.key"), ["tls_provided.certificate", "is valid from", "Renew it"]),
+        "chain cut off": (provided("cut.pem", "good.key"), ["tls_provided.certificate", "cannot be served", "whole certificate"]),
+        "weak key": (provided("weak.pem", "weak.key"), ["tls_provided.certificate", "key too small", "RSA 2048"]),
         "name not covered": (provided("good.pem", "good.key", "a.example"), ["does not cover DNS:a.example", "seawall_domain"]),
     },
     "one by one: an authority": {
@@ -713,9 +716,16 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
 }
 
 
-def key_pair(directory: Path, name: str, first_day: int = -1, last_day: int = 90, passphrase: bytes = b"") -> None:
+def key_pair(
+    directory: Path,
+    name: str,
+    first_day: int = -1,
+    last_day: int = 90,
+    passphrase: bytes = b"",
+    key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | None = None,
+) -> None:
     """A certificate for localhost, valid from one day to another counted from today, and its key."""
-    key = ec.generate_private_key(ec.SECP256R1())
+    key = key or ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     today = datetime.now(UTC)
     builder = x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
@@ -801,6 +811,9 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ver
         key_pair(directory, name)
     key_pair(directory, "expired", -30, -1)
     key_pair(directory, "locked", passphrase=b"a passphrase")
+    key_pair(directory, "weak", key=rsa.generate_private_key(65537, WEAK_BITS))
+    (directory / "cut.pem").write_bytes((directory / "good.pem").read_bytes() * 2)
+    os.truncate(directory / "cut.pem", (directory / "cut.pem").stat().st_size - 100)
     release = parse_os_release(Path("/etc/os-release").read_text(encoding="utf-8"))
     # Not in /tmp, where no root may be.
     with (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import itertools
@@ -11,12 +12,17 @@ import ssl
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
 import yaml
 from conftest import Stack
+from edge_answers import Reply, assert_error
+from edge_wire import Request, Way
 from installation import HTTPS_PORT, REPOSITORY, ROOT, Answer, ask, ask_when_allowed, connect, containers, docker, seawall
+from test_edge_table import LOOK_AT_THE_PATH, PLACES
+from test_edge_table import ask as answer_to
 from test_from_outside import is_envelope
 
 # The tests come through the engine's network, which stands for a proxy here: the header says who the client is.
@@ -31,10 +37,11 @@ HOOKS = "/api/v1/hooks/"
 RETRY_AFTER = 77
 # So slow that the busiest machine is faster.
 PER_SECOND, BURST, FLOOD = 2, 20, 60
+SOCKETS = 2
 
 DEFAULTS = yaml.safe_load((REPOSITORY / "roles/edge/defaults/main.yml").read_text(encoding="utf-8"))
 TUNED: dict[str, Any] = {
-    "edge_limits": DEFAULTS["edge_limits"] | {"api_per_second": PER_SECOND, "api_burst": BURST},
+    "edge_limits": DEFAULTS["edge_limits"] | {"api_per_second": PER_SECOND, "api_burst": BURST, "sockets": SOCKETS},
     "edge_trusted_proxies": {"networks": PROXIES, "header": "X-Forwarded-For"},
     "edge_allowed_networks": ["198.51.100.0/24", "203.0.113.0/24", "198.18.0.0/15", "2001:db8::/32"],
     "edge_limit_rules": {"dry_run": False, "exempt_networks": ["198.51.100.64/26"], "per_token_enabled": True},
@@ -111,6 +118,15 @@ def test_a_person_gets_a_page_and_a_program_the_envelope(path: str, sent: dict[s
 
 
 @pytest.mark.usefixtures("stack")
+def test_nobody_says_who_he_is_where_no_proxy_is_trusted() -> None:
+    request_id = str(uuid.uuid4())
+    told = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP", "Forwarded"), "203.0.113.9")
+    assert ask("/healthz", headers=told | {"X-Request-ID": request_id}).status == 200
+    line = logged(request_id)
+    assert line["client"] == line["peer"] != "203.0.113.9"
+
+
+@pytest.mark.usefixtures("stack")
 @pytest.mark.requirement("LOG-13")
 def test_the_log_tells_the_method_that_was_asked() -> None:
     request_id = str(uuid.uuid4())
@@ -135,8 +151,21 @@ def until(path: str, status: int, headers: dict[str, str]) -> None:
         time.sleep(0.1)
 
 
+def whole_everywhere(status: int, address: str, but: frozenset[str] = frozenset()) -> Iterator[Reply]:
+    """The answers to a client in every location that serves somebody, over both versions; TLS ends at the proxy."""
+    places = [place for place in PLACES.values() if place.kind in LOOK_AT_THE_PATH and place.path not in but]
+    assert len(places) > 5
+    for place, version in itertools.product(places, (1, 2)):
+        reply = answer_to(Request(place.path, headers=tuple(of(address).items())), Way.TLS, version)
+        assert_error(reply, status, tls=False)
+        yield reply
+
+
 def closed_to_clients(session: dict[str, str]) -> None:
     until("/api/v1/documents", 503, of(UNLIMITED, session))
+    # Whoever watches is told that it lives.
+    for reply in whole_everywhere(503, UNLIMITED, but=frozenset({"/healthz"})):
+        assert reply.one("retry-after") == str(RETRY_AFTER)
     for path in ("/api/v1/documents", "/api/auth/login", LIVE, "/", "/openapi.json"):
         answer = ask(path, headers=of(UNLIMITED, session))
         assert (answer.status, answer.headers["retry-after"]) == (503, str(RETRY_AFTER)), path
@@ -152,6 +181,44 @@ def closed_to_clients(session: dict[str, str]) -> None:
     assert ask("/healthz", headers=of(UNLIMITED)).status == 200
     assert ask("/api/v1/documents", headers=of(LET_THROUGH, session)).status == 200
     assert ask("/", headers=of(LET_THROUGH)).status == 200
+
+
+@dataclass(frozen=True)
+class Watched:
+    """A document, and the headers of who may see it."""
+
+    path: str
+    session: dict[str, str]
+
+
+@pytest.fixture(scope="module")
+def watched(tuned: Stack) -> Watched:
+    credentials = {"username": tuned.user, "password": tuned.password}
+    signed_in = ask("/api/auth/login", "POST", credentials, of(next(somebody))).body
+    session = {"Authorization": f"Bearer {signed_in['access_token']}"}
+    created = ask("/api/v1/documents", "POST", {"title": "Many look at it"}, of(next(somebody), session))
+    assert created.status == 201, created
+    return Watched(f"/api/v1/documents/{created.body['id']}/live", session)
+
+
+@contextlib.contextmanager
+def live_tails(watched: Watched, address: str, count: int) -> Iterator[tuple[list[int], Callable[[str], tuple[int, str]]]]:
+    """The statuses of so many upgrades that stay open, and how to ask for another one."""
+    upgrade = {
+        "Connection": "Upgrade",
+        "Upgrade": "websocket",
+        "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": base64.b64encode(b"sixteen bytes ab").decode(),
+    }
+    with contextlib.ExitStack() as opened:
+
+        def another(client: str) -> tuple[int, str]:
+            connection = opened.enter_context(contextlib.closing(connect()))
+            connection.request("GET", watched.path, headers=of(client, watched.session, upgrade))
+            answer = connection.getresponse()
+            return answer.status, "" if answer.status == 101 else answer.read().decode()
+
+        yield [another(address)[0] for _ in range(count)], another
 
 
 # After those that need no setting: the settings stay for the rest of the file.
@@ -180,6 +247,7 @@ class TestTuned:
             answer = ask(path, headers=of(address))
             assert answer.status == 403, path
             assert is_forbidden(answer)
+        assert list(whole_everywhere(403, address))
 
     def test_who_sends_no_header_is_the_proxy_itself(self) -> None:
         assert ask("/healthz").status == 403
@@ -306,8 +374,27 @@ class TestTuned:
         until("/api/v1/documents", 200, of(UNLIMITED, session))
 
     @pytest.mark.requirement("RL-10")
-    def test_limits_that_are_only_tried_refuse_nobody(self) -> None:
+    def test_an_address_has_so_many_sockets_at_once(self, watched: Watched) -> None:
+        address = next(somebody)
+        with live_tails(watched, address, SOCKETS) as (opened, ask_for_more):
+            assert opened == [101] * SOCKETS
+            status, reply = ask_for_more(address)
+            assert (status, json.loads(reply)["error"]["code"]) == (429, "rate_limited")
+            assert ask_for_more(next(somebody))[0] == 101
+        # What has ended counts no more.
+        deadline = time.monotonic() + 30
+        opened = []
+        while opened != [101]:
+            assert time.monotonic() < deadline
+            time.sleep(0.5)
+            with live_tails(watched, address, 1) as (opened, _):
+                pass
+
+    @pytest.mark.requirement("RL-10")
+    def test_limits_that_are_only_tried_refuse_nobody(self, watched: Watched) -> None:
         deploy(TUNED | {"edge_limit_rules": TUNED["edge_limit_rules"] | {"dry_run": True}})
+        with live_tails(watched, next(somebody), SOCKETS + 1) as (opened, _):
+            assert opened == [101] * (SOCKETS + 1)
         address, request_id = next(somebody), str(uuid.uuid4())
         assert statuses(address) == {200}
         assert ask(LIVE, headers=of(address, {"X-Request-ID": request_id})).status == 200

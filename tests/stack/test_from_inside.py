@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import stat
 import subprocess
 import tarfile
@@ -60,6 +61,24 @@ def test_container_is_confined(name: str) -> None:
     assert host["PidsLimit"] > 0
     assert host["LogConfig"]["Config"].get("max-size")
     assert "docker.sock" not in json.dumps(entry["Mounts"])
+
+
+def test_the_edge_writes_to_one_tmpfs_and_to_its_sockets() -> None:
+    entry = containers()["edge"]
+    assert set(entry["HostConfig"]["Tmpfs"]) == {"/run/nginx"}
+    assert {mount["Destination"] for mount in entry["Mounts"] if mount["RW"]} == {"/run/edge-status"}
+
+
+@pytest.mark.requirement("MET-02")
+def test_the_scraper_reads_what_nobody_outside_can() -> None:
+    """By the commands of the page, as root on the host."""
+    page = (REPOSITORY / "docs/operations.md").read_text(encoding="utf-8")
+    (block,) = [found for found in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) if "stub_status" in found]
+    done = subprocess.run(["sh", "-euc", block.replace("/opt/seawall/", f"{ROOT}/")], capture_output=True, text=True, check=True)
+    assert re.search(r"^http_requests_total\{.*\} \d", done.stdout, re.MULTILINE)
+    assert re.search(r"^Active connections: \d+", done.stdout, re.MULTILINE)
+    for path in ("/metrics", "/stub_status"):
+        assert ask(path).status == 404
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -116,7 +116,9 @@ def test_certificate_that_is_not_valid_today(tmp_path: Path, first_day: int, las
     [
         (["dance"], "'dance' is no verb"),
         (["../playbooks/deploy"], "is no verb"),
-        (["deploy", "-i", "inventories/absent"], "inventories/absent"),
+        (["deploy", "-i", "inventories/absent"], "the inventory inventories/absent is missing"),
+        (["deploy", "--inventory=inventories/absent"], "the inventory inventories/absent is missing"),
+        (["check", "-e", "@absent.yml"], "the file of settings absent.yml is missing"),
         (["test", "nonsense"], "'nonsense' is no part of the tests"),
     ],
 )

@@ -28,11 +28,12 @@ PROBLEM = re.compile(r"^\s*(?:Domain|Identifier):\s*(\S+)\n\s*Type:\s*(\S+)\n\s*
 STALE_NONCE = "anti-replay nonce"
 ATTEMPTS = 3
 UNEXPECTED = "An unexpected error occurred:"
+RECORDS = "(A; an AAAA must lead to a proxy in front, or be removed)"
 CURES = {
     "caa": "A CAA record of the domain forbids this authority: add it there, or remove the record",
     "connection": "http://{name}/ must reach the edge from outside: check the DNS record, the firewall and what forwards port 80",
-    "dns": "Its DNS record (A, and AAAA if there is one) must lead to this host",
-    "unauthorized": "Somebody else answered: its DNS record (A, and AAAA if there is one) must lead to this host",
+    "dns": f"Its DNS record {RECORDS} must lead to this host",
+    "unauthorized": f"Somebody else answered: its DNS record {RECORDS} must lead to this host",
     "rateLimited": "Wait until the time that the authority names; certificates and failures are counted by week and hour",
 }
 
