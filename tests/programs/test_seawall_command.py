@@ -49,7 +49,7 @@ def test_a_missing_lock_file_is_named(tmp_path: Path) -> None:
     shutil.copy(ROOT / "seawall", tmp_path)
     (tmp_path / "playbooks").mkdir()
     shutil.copy(ROOT / "playbooks/check.yml", tmp_path / "playbooks")
-    done = seawall(tmp_path, "check", "--inventory=somewhere")
+    done = seawall(tmp_path, "check", "--inventory=somewhere,")
     assert done.returncode != 0
     assert "requirements.txt is missing" in done.stderr
     assert done.stderr.count("\n") == 1
@@ -94,7 +94,7 @@ def test_a_new_environment_leaves_a_running_command_its_own(tmp_path: Path) -> N
     )
 
     def command(**variables: str) -> subprocess.Popen[str]:
-        words, variables = ["./seawall", "check", "--inventory=x"], environment | variables
+        words, variables = ["./seawall", "check", "--inventory=x,"], environment | variables
         return subprocess.Popen(words, cwd=checkout, env=variables, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     lock = checkout / "requirements.txt"
@@ -251,3 +251,26 @@ def test_init_says_what_to_type_instead(checkout: Path, arguments: list[str], wo
     assert done.returncode != 0
     assert words in done.stderr
     assert [path.name for path in (checkout / "inventories").iterdir()] == ["example"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing"),
+    [
+        (["-i", "inventories/absent"], "the inventory inventories/absent"),
+        (["-iinventories/absent"], "the inventory inventories/absent"),
+        (["--inventory=inventories/absent"], "the inventory inventories/absent"),
+        (["-e", "@absent.yml"], "the file of settings absent.yml"),
+        (["--extra-vars=@absent.yml"], "the file of settings absent.yml"),
+        (["-e", "@here.yml", "-e@absent.yml"], "the file of settings absent.yml"),
+    ],
+)
+def test_a_file_that_is_named_and_missing_is_told_in_one_sentence(tmp_path: Path, arguments: list[str], missing: str) -> None:
+    shutil.copy(ROOT / "seawall", tmp_path)
+    (tmp_path / "playbooks").mkdir()
+    (tmp_path / "playbooks/check.yml").touch()
+    (tmp_path / "here.yml").touch()
+    done = seawall(tmp_path, "check", *arguments)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.startswith(f"seawall: {missing} is missing: ")
+    assert done.stderr.count("\n") == 1
