@@ -30,6 +30,7 @@ def troubled(deployed: Host) -> Iterator[Host]:
 
 
 def test_trouble_at_boot_ends_well(troubled: Host) -> None:
+    before = set(troubled.containers())
     # Docker does not bring back what was removed, so this tells whether the unit did.
     troubled.must(f"docker rm --force {PROJECT}-edge-1")
     subprocess.run(["docker", "restart", "--time", "120", troubled.instance], capture_output=True, check=True, timeout=300)
@@ -40,6 +41,7 @@ def test_trouble_at_boot_ends_well(troubled: Host) -> None:
     assert troubled.console("test -e /run/tried && echo tried") == "tried", "the engine met no trouble, so this proves nothing"
     assert troubled.unit("stack.service", "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
     assert troubled.ask("/healthz")[0] == 200
+    assert set(troubled.containers()) == before
 
 
 def test_what_a_killed_run_has_left_undone_is_done_by_the_next(deployed: Host) -> None:

@@ -4,14 +4,42 @@ from __future__ import annotations
 
 import json
 
-from deployed import DOMAIN, PORT, Host
+import yaml
+from deployed import DOMAIN, PORT, PROJECT, REPOSITORY, Host
 from steady_client import over_tls
 
+DEFAULTS: dict[str, dict[str, object]] = {}
+for file in REPOSITORY.glob("roles/*/defaults/main.yml"):
+    DEFAULTS |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+
 CHANGES: list[tuple[dict[str, dict[str, object]], set[str]]] = [
+    ({"api_runtime": DEFAULTS["api_runtime"] | {"log_level": "warning"}}, {"api-blue", "auth-blue", "api-green", "auth-green"}),
     ({"postgres_settings": {"log_min_duration_statement": "4321ms"}}, {"postgres"}),
     ({"cache_limits": {"memory_percent": 60, "clients": 500, "eviction": "allkeys-lfu"}}, {"cache"}),
     ({"edge_hsts": {"max_age_seconds": 4321, "include_subdomains": False, "preload": False}}, set()),
 ]
+
+
+# What a deploy may have to start anew on the host, and must not.
+UNITS = ("ssh", "docker", "seawall-firewall", "systemd-timesyncd", f"{PROJECT}-stack", "unattended-upgrades")
+
+
+def test_what_the_host_does_by_itself_is_changed_alone(deployed: Host) -> None:
+    """When backups run, and how much the journal keeps: neither touches a container or another unit."""
+    others = f"systemctl show --property Id,StateChangeTimestampMonotonic {' '.join(f'{name}.service' for name in UNITS)}"
+    timer = ("backup.timer", "NextElapseUSecRealtime")
+    journal = "systemctl show --property ActiveEnterTimestampMonotonic systemd-journald.service"
+    before, next_backup, journal_since = deployed.must(others), deployed.unit(*timer), deployed.must(journal)
+    settings = {
+        "backup_schedule": DEFAULTS["backup_schedule"] | {"on_calendar": "*-*-* 12:34:00"},
+        "host_baseline_journald": DEFAULTS["host_baseline_journald"] | {"max_use": "321M"},
+    }
+    assert touched(deployed, settings) == set()
+    assert "12:34" in deployed.unit(*timer)["NextElapseUSecRealtime"]
+    assert deployed.must(journal) != journal_since
+    assert deployed.must(others) == before
+    assert touched(deployed, {}) == set()
+    assert deployed.unit(*timer) == next_backup
 
 
 def touched(deployed: Host, settings: dict[str, dict[str, object]]) -> set[str]:
@@ -40,5 +68,6 @@ def test_a_change_touches_only_its_component(deployed: Host) -> None:
         settings |= change
         assert touched(deployed, settings) == services
     assert strict_transport(deployed) == f"max-age={settings['edge_hsts']['max_age_seconds']}"
-    assert touched(deployed, {}) == {"postgres", "cache"}
+    assert deployed.must(f"docker exec {PROJECT}-postgres-1 psql -XAtc 'SHOW log_min_duration_statement'") == "4321ms"
+    assert touched(deployed, {}) == {"postgres", "cache", "api-blue", "auth-blue", "api-green", "auth-green"}
     assert strict_transport(deployed) == "max-age=63072000; includeSubDomains"

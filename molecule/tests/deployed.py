@@ -180,13 +180,11 @@ def deployed(host: Shell) -> Host:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(
-    item: pytest.Item, call: pytest.CallInfo[None]
-) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test shows the end of the host's journal and of the containers' logs."""
     report = yield
     deployed = getattr(item, "funcargs", {}).get("deployed")
-    if report.failed and call.when == "call" and isinstance(deployed, Host):
+    if report.failed and isinstance(deployed, Host):
         # A host that cannot be reached has nothing to show.
         with suppress(RuntimeError):
             report.sections.append(("journal", deployed.root("journalctl --no-pager --lines 30")))

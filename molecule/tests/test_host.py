@@ -1,11 +1,8 @@
-"""What holds on every host, whatever its scenario: it serves, a further run changes nothing, and a reboot brings it back."""
+"""What holds on every host, whatever its scenario: it serves, and a further run changes nothing."""
 
 from __future__ import annotations
 
-import subprocess
-import time
-
-from deployed import ROOT, WORST_EXPOSURE, Host
+from deployed import WORST_EXPOSURE, Host
 
 
 def test_the_way_of_a_stranger(deployed: Host) -> None:
@@ -34,27 +31,3 @@ def test_a_check_of_a_deployed_host_changes_nothing_and_shows_no_secret(deployed
     assert len(secrets) >= 5
     assert [name for name, value in secrets.items() if value in run.output] == []
     assert deployed.containers() == before
-
-
-def test_a_reboot_brings_everything_back(deployed: Host) -> None:
-    """A restart of the instance: systemd ends, and starts from nothing but the disk."""
-    session = deployed.session()
-    before, colour = set(deployed.containers()), deployed.root(f"readlink {ROOT}/upstream/current")
-    subprocess.run(["docker", "restart", "--time", "120", deployed.instance], capture_output=True, check=True, timeout=300)
-    deadline = time.monotonic() + 120
-    while time.monotonic() < deadline:
-        try:
-            if deployed.ask("/api/v1/documents", headers=session)[0] == 200:
-                break
-        except OSError:
-            pass
-        time.sleep(1)
-    assert deployed.ask("/api/v1/documents", headers=session)[0] == 200
-    assert set(deployed.containers()) == before
-    assert deployed.root(f"readlink {ROOT}/upstream/current") == colour
-    # Docker starts most of it by itself, so this alone tells whether the unit works.
-    deployed.must("systemctl is-system-running --wait")
-    stack = deployed.unit("stack.service", "ActiveState", "Result")
-    assert stack == {"ActiveState": "active", "Result": "success"}
-    run = deployed.playbook("deploy")
-    assert (run.code, run.recap["changed"]) == (0, 0), run.output[-3000:]

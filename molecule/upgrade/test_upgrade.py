@@ -314,6 +314,19 @@ def test_status_says_that_all_is_well(deployed: Host, upgrade: Upgrade) -> None:
     assert max(deployed.must(f"ls {ROOT}/backups").split()) in status
 
 
+def test_a_reboot_brings_back_what_is_in_charge_and_not_what_was(deployed: Host, older: Older, upgrade: Upgrade) -> None:
+    """A first release is blue, so this is the other one."""
+    succeeded(upgrade.deployed)
+    before = set(deployed.containers())
+    assert {"api-green", "auth-green"} < before
+    subprocess.run(["docker", "restart", "--time", "120", deployed.instance], capture_output=True, check=True, timeout=300)
+    deployed.console("timeout 240 sh -c 'until systemctl is-system-running --wait | grep running; do sleep 1; done'")
+    assert deployed.unit("stack.service", "ActiveState", "Result") == {"ActiveState": "active", "Result": "success"}
+    assert set(deployed.containers()) == before
+    assert deployed.root(f"readlink {ROOT}/upstream/current") == "green"
+    sign_in(deployed, older.password)
+
+
 def test_a_backup_from_before_can_be_brought_back(deployed: Host, older: Older, upgrade: Upgrade) -> None:
     """The new image finds the set whole, and the runbook's commands bring it into a database beside the live one."""
     succeeded(upgrade.deployed)

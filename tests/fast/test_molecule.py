@@ -11,7 +11,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 # Where files are on the machine that deploys, and how images are built there: the hosts get theirs from an archive. Supplied
-# certificates are made and refused in tests/stack.
+# certificates are refused in tests/settings and deployed in tests/acme.
 ELSEWHERE = {
     *("edge_template_directory", "stack_compose_file", "stack_environment_template"),
     *("images_build_secrets", "images_contexts", "images_epoch", "images_with_tests"),

@@ -617,6 +617,7 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "key with a passphrase": (provided("good.pem", "locked.key"), ["tls_provided.private_key", "openssl pkey -in"]),
         "key of another": (provided("good.pem", "other.key"), ["tls_provided.private_key", "is not the key of", "Name the key"]),
         "expired": (provided("expired.pem", "expired.key"), ["tls_provided.certificate", "is valid from", "Renew it"]),
+        "not yet valid": (provided("early.pem", "early.key"), ["tls_provided.certificate", "is valid from", "the clock"]),
         "chain cut off": (provided("cut.pem", "good.key"), ["tls_provided.certificate", "cannot be served", "whole certificate"]),
         "weak key": (provided("weak.pem", "weak.key"), ["tls_provided.certificate", "key too small", "RSA 2048"]),
         "name not covered": (provided("good.pem", "good.key", "a.example"), ["does not cover DNS:a.example", "seawall_domain"]),
@@ -810,6 +811,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ver
     for name in ("good", "other"):
         key_pair(directory, name)
     key_pair(directory, "expired", -30, -1)
+    key_pair(directory, "early", 1, 30)
     key_pair(directory, "locked", passphrase=b"a passphrase")
     key_pair(directory, "weak", key=rsa.generate_private_key(65537, WEAK_BITS))
     (directory / "cut.pem").write_bytes((directory / "good.pem").read_bytes() * 2)
