@@ -6,10 +6,33 @@ from functools import partial
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Request
+from fastapi import Depends, Header, Request
 
 from seawall_service.db.transaction import AfterCommit, after_commit_of
-from seawall_service.idempotency.key import IdempotencyKey
+from seawall_service.errors import InvalidInputError
+
+KEY_NAME = "Idempotency-Key"
+
+SentKey = Annotated[
+    str | None,
+    Header(
+        alias=KEY_NAME,
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Chosen by the client for one command: sent again with the same key, it does not run again",
+    ),
+]
+
+
+async def only_key(request: Request, key: SentKey = None) -> str | None:
+    # Of several the framework takes one, and the client may have meant another.
+    if len(request.headers.getlist(KEY_NAME)) > 1:
+        raise InvalidInputError(["header", KEY_NAME], "must be sent once", "repeated_header")
+    return key
+
+
+IdempotencyKey = Annotated[str | None, Depends(only_key)]
 
 
 @dataclass(frozen=True, slots=True)

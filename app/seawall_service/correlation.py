@@ -9,6 +9,7 @@ from contextvars import Token
 from functools import lru_cache
 from uuid import UUID, uuid4
 
+import structlog
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, get_current_span, set_span_in_context
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -34,6 +35,11 @@ def new_span_id() -> int:
 def within_share(trace_id: int, share: float) -> bool:
     """Whether a trace belongs to the share (0 to 1) that is kept; the same answer wherever it is asked."""
     return trace_id & ((1 << RANDOM_BITS) - 1) < share * (1 << RANDOM_BITS)
+
+
+def get_request_id() -> str:
+    """Empty outside of a request."""
+    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 def current_correlation_id() -> UUID | None:

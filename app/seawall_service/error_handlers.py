@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from seawall_service.correlation import get_request_id
 from seawall_service.errors import RETRY_SOON, BaseAppException, ErrorId, JsonValue, id_of_status
 
 log = structlog.get_logger(__name__)
@@ -47,10 +48,6 @@ class ErrorResponse(BaseModel):
     """The envelope of every error."""
 
     error: ErrorBody
-
-
-def get_request_id() -> str:
-    return str(structlog.contextvars.get_contextvars().get("request_id", ""))
 
 
 def error_response(

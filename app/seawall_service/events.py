@@ -5,8 +5,8 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from seawall_service.correlation import get_request_id
 from seawall_service.db.pool import Connection
-from seawall_service.error_handlers import get_request_id
 from seawall_service.errors import JsonValue
 
 

@@ -113,12 +113,13 @@ def middleware_of(
 ) -> list[Middleware]:
     """All of them, outermost first: the order in which a request meets them."""
     policies = program.policies(settings)
+    counts_nothing = isinstance(telemetry, NoopTelemetry)
     clients = Clients(settings.rate_limit_key_strategy, program.identify)
     return [
         # The request id, before anything may log; one access line, after everything.
         Middleware(ContextMiddleware, trusted_peers=peers, tracer=tracer),
         # Counts every answer, refusals of those further in included.
-        *([] if isinstance(telemetry, NoopTelemetry) else [Middleware(TelemetryMiddleware, telemetry=telemetry)]),
+        *([] if counts_nothing else [Middleware(TelemetryMiddleware, telemetry=telemetry, route_of=policies.route_of)]),
         # Around all that may refuse, so that a page of another origin can read why.
         *([cors(settings)] if settings.cors_origins else []),
         # Inside CORS, where Starlette's own is not: its 500 is an answer like others.

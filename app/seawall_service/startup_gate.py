@@ -16,7 +16,7 @@ from pydantic_settings import BaseSettings
 from seawall_service.errors import SeawallError
 from seawall_service.otel.endpoints import Signal
 from seawall_service.security.peer import plain_network
-from seawall_service.security.signing_key import UnfitKeyError, cure_for, load_signing_key
+from seawall_service.security.signing_key import MIN_DISTINCT_CHARACTERS, UnfitKeyError, cure_for, load_signing_key
 from seawall_service.settings import EnvironmentSettings, MigrationSettings, Settings
 
 EXIT_REFUSED = 78  # EX_CONFIG of sysexits.h: a supervisor can tell a refusal from a crash
@@ -28,6 +28,9 @@ MAX_DEGRADED_SECONDS = 300
 MIN_PASSWORD = 16
 # Two of /1 are everybody, and nobody has proxies in a whole /7.
 WIDEST_PROXY_NETWORK = 8
+
+# For what has no default. Nobody connects to it.
+STAND_INS = {"DATABASE_URL": "postgresql://nobody@127.0.0.1/none"}
 
 Component = Literal["api", "auth", "command"]
 
@@ -48,9 +51,14 @@ class StartupRefused(SeawallError):
         super().__init__(" ".join(str(refusal) for refusal in self.refusals))
 
 
+def read[T: BaseSettings](model: type[T]) -> T:
+    """From the environment."""
+    return model()
+
+
 def parse[T: BaseSettings](model: type[T]) -> T:
     try:
-        return model()
+        return read(model)
     except ValidationError as error:
         raise StartupRefused(refusals_of(error, model)) from None
 
@@ -67,11 +75,33 @@ def refusals_of(error: ValidationError, model: type[BaseSettings]) -> Iterator[R
 
 
 def load_settings(component: Component) -> Settings:
-    settings = parse(Settings)
-    refusals = [refusal for check in CHECKS for refusal in check(settings, component)]
+    refusals: list[Refusal] = []
+    try:
+        settings = read(Settings)
+    except ValidationError as error:
+        refusals = list(refusals_of(error, Settings))
+        try:
+            settings = without({refusal.variable for refusal in refusals})
+        except ValidationError:
+            raise StartupRefused(refusals) from None
+    known = {refusal.variable for refusal in refusals}
+    refusals += [found for check in CHECKS for found in check(settings, component) if found.variable not in known]
     if refusals:
         raise StartupRefused(refusals)
     return settings
+
+
+def without(variables: set[str]) -> Settings:
+    """What can be read beside these, so that the checks that come later can say what else is wrong."""
+    environment = dict(os.environ)
+    try:
+        for variable in variables:
+            os.environ.pop(variable, None)
+        os.environ |= {name: stand_in for name, stand_in in STAND_INS.items() if name in variables}
+        return read(Settings)
+    finally:
+        os.environ.clear()
+        os.environ |= environment
 
 
 def load_migration_settings() -> MigrationSettings:
@@ -126,6 +156,8 @@ def passwords_are_real(settings: Settings, component: Component) -> Iterator[Ref
             yield Refusal(variable, "is not set, so anybody who reaches the server could be this service", cure)
         elif len(secret.get_secret_value()) < MIN_PASSWORD:
             yield Refusal(variable, f"holds fewer than {MIN_PASSWORD} characters, which can be guessed", cure)
+        elif len(set(secret.get_secret_value())) < MIN_DISTINCT_CHARACTERS:
+            yield Refusal(variable, f"has fewer than {MIN_DISTINCT_CHARACTERS} different characters, which can be guessed", cure)
 
 
 def password_in(variable: str, password: object) -> Iterator[Refusal]:

@@ -121,6 +121,14 @@ class Load:
         assert sorted(position for *_, position in rows) == list(range(1, len(rows) + 1))
 
 
+UPGRADE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "c2l4dGVlbiBieXRlcyBhYg==",
+}
+
+
 def is_refusal(answer: Answer) -> bool:
     if answer.status != 503 or answer.headers["Retry-After"] != "1":
         return False
@@ -219,6 +227,8 @@ def test_without_a_database(
             assert told[-1] == 503
             refused = service.server.get("/api/v1/documents", {"X-Principal-Id": load.user})
             assert is_refusal(refused), (refused.status, refused.body)
+            upgrade = service.server.get(f"/api/v1/documents/{load.document}/live", UPGRADE | {"X-Principal-Id": load.user})
+            assert is_refusal(upgrade), (upgrade.status, upgrade.body)
         service.until_ready()
     load.check(owner)
     assert load.answers[503]

@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from psycopg.rows import dict_row
 from pydantic import BaseModel, create_model
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from seawall_service.db.pool import Connection, connection_arguments
 from seawall_service.documents.router import router as documents_router
@@ -45,9 +46,14 @@ def count(api: TestClient, entries: str, headers: dict[str, str]) -> int:
 @pytest.mark.requirement("DB-05")
 def test_the_second_answer_is_the_first_one(api: TestClient, headers: dict[str, str], entries: str) -> None:
     keyed = headers | {"Idempotency-Key": "one"}
-    first = api.post(entries, json={"content": "a"}, headers=keyed)
-    second = api.post(entries, json={"content": "a"}, headers=keyed)
+    with capture_logs() as at_first:
+        first = api.post(entries, json={"content": "a"}, headers=keyed)
+    with capture_logs() as again:
+        second = api.post(entries, json={"content": "a"}, headers=keyed)
     assert (first.status_code, second.status_code) == (201, 201)
+    hits = [[line for line in lines if line["event"] == "idempotency.cache_hit"] for lines in (at_first, again)]
+    assert [len(found) for found in hits] == [0, 1]
+    assert hits[1][0]["command_name"] == "AppendEntry"
     assert first.content == second.content
     assert first.headers["X-Request-ID"] != second.headers["X-Request-ID"]
     assert count(api, entries, headers) == 1

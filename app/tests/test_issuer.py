@@ -15,6 +15,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from starlette.testclient import TestClient
+from structlog.testing import capture_logs
 
 from seawall_service.errors import ServiceUnavailableError, UnauthorizedError
 from seawall_service.main import create_auth_app
@@ -108,6 +109,25 @@ def test_tokens_of_both_issuers_are_taken(
         assert verify(gateway, issuer.token(rsa_key, "RS256", "one")) == (204, str(principal), b"")
     assert verify(gateway, login(gateway, username)["access_token"]) == (204, user_id, b"")
     assert issuer.asked == ["/.well-known/openid-configuration", "/keys"]
+
+
+@pytest.mark.requirement("LOG-10")
+def test_each_question_to_the_issuer_is_a_line(gateway: TestClient, issuer: SmallIssuer, rsa_key: rsa.RSAPrivateKey) -> None:
+    issuer.publish(rsa_jwk(rsa_key, "one"))
+    issuer.answers["/.well-known/openid-configuration"] = (500, b"")
+    with capture_logs() as lines:
+        assert verify(gateway, issuer.token(rsa_key, "RS256", "one"))[0] == 503
+    (line,) = [line for line in lines if line["event"].startswith("external_api.")]
+    assert (line["event"], line["api"], line["error"]) == ("external_api.failure", "oidc", "HTTPStatusError")
+    assert line["duration_ms"] > 0
+
+
+def test_a_key_that_says_nonsense_of_itself_spoils_no_other(
+    gateway: TestClient, issuer: SmallIssuer, rsa_key: rsa.RSAPrivateKey
+) -> None:
+    for number, nonsense in enumerate([["RS256"], {"a": 1}, 5, None]):
+        issuer.publish(rsa_jwk(rsa_key, f"odd-{number}") | {"alg": nonsense}, rsa_jwk(rsa_key, "one"))
+    assert verify(gateway, issuer.token(rsa_key, "RS256", "one"))[0] == 204
 
 
 @pytest.mark.requirement("SEC-11")

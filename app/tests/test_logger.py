@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 import structlog
 
@@ -22,9 +23,10 @@ PASSWORD = "kept-out-of-every-log"
 
 
 @pytest.mark.requirement("SEC-09")
-def test_sign_in_leaves_no_secret_behind(boot: Boot) -> None:
+def test_sign_in_leaves_no_secret_behind(boot: Boot, database: psycopg.Connection) -> None:
     name = f"ada-{uuid4().hex[:12]}"
     asyncio.run(make_first_user(load_settings("command"), name, PASSWORD))
+    found = database.execute("SELECT id::text FROM proj_users WHERE username = %s", (name,)).fetchone()
     server = boot("auth_asgi", LOG_LEVEL="debug", GUNICORN_LOG_LEVEL="debug").start().until_answering("/readyz")
     tokens = server.post("/api/auth/login", {"username": name, "password": PASSWORD}).json()
     server.post("/api/auth/login", {"username": name, "password": f"{PASSWORD}-wrong"})
@@ -41,7 +43,14 @@ def test_sign_in_leaves_no_secret_behind(boot: Boot) -> None:
         for variable in ("DATABASE_PASSWORD_FILE", "REDIS_PASSWORD_FILE", "JWT_SECRET_FILE")
     ]
     assert [secret for secret in secrets if secret in written] == []
-    assert any(line["event"] == "refresh_token.reused" for line in server.log_lines)
+    assert found
+    told = {
+        event: [line.get("user_id") for line in server.log_lines if line["event"] == event]
+        for event in ("login.success", "login.denied", "refresh_token.reused")
+    }
+    # Of the failures one names nobody who is known.
+    assert told == {"login.success": [found[0]], "login.denied": [found[0]], "refresh_token.reused": [found[0]]}
+    assert UUID(next(line["session_id"] for line in server.log_lines if line["event"] == "refresh_token.reused"))
 
 
 @pytest.mark.requirement("LOG-13")

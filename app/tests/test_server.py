@@ -1,6 +1,7 @@
 """The real gunicorn: its socket, its health check, and how it ends."""
 
 import http.client
+import json
 import os
 import signal
 import stat
@@ -46,10 +47,16 @@ def test_a_request_in_flight_is_finished_on_sigterm(boot: Boot) -> None:
 @pytest.mark.requirement("RUN-03")
 def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None:
     server = boot(GUNICORN_GRACEFUL_TIMEOUT="8", REQUEST_TIMEOUT_SECONDS="60").start().until_answering("/readyz")
-    with closing(begin_request(server, str(uuid4()))):
+    with closing(begin_request(server, str(uuid4()))) as connection:
         time.sleep(0.5)
         server.terminate()
+        response = connection.getresponse()
+        error = json.loads(response.read())["error"]
+        assert (response.status, response.headers["Retry-After"], error["code"]) == (503, "1", "service_unavailable")
+        assert error["request_id"] == response.headers["X-Request-ID"]
         assert server.wait() == 0
+    errors = [line["event"] for line in server.log_lines if line["level"] == "error"]
+    assert errors == ["Cancel 1 running task(s), timeout graceful shutdown exceeded"]
     # Of both workers: one that had to be killed at the end of the grace period would not say so.
     assert sum("Application shutdown complete" in line["event"] for line in server.log_lines) == 2
 

@@ -110,6 +110,12 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
         ({"RATE_LIMIT_KEY_STRATEGY": "cookie"}, ["RATE_LIMIT_KEY_STRATEGY"]),
         ({"CORS_ORIGINS": "", "REQUIRE_AUTHENTICATED_PRINCIPAL": "0"}, ["REQUIRE_AUTHENTICATED_PRINCIPAL", "CORS_ORIGINS"]),
         ({"LOG_LEVEL": "loud", "DB_POOL_SIZE": "x"}, ["LOG_LEVEL", "DB_POOL_SIZE"]),
+        # What cannot be read hides nothing else that is wrong.
+        (
+            {"DB_POOL_SIZE": "x", "CORS_ORIGINS": "", "REQUIRE_AUTHENTICATED_PRINCIPAL": "0"},
+            ["DB_POOL_SIZE", "REQUIRE_AUTHENTICATED_PRINCIPAL", "CORS_ORIGINS"],
+        ),
+        ({"DATABASE_URL": "", "CORS_ORIGINS": "*"}, ["DATABASE_URL", "CORS_ORIGINS"]),
     ],
 )
 def test_production_table(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], variables: list[str]) -> None:
@@ -143,9 +149,10 @@ def test_production_table_of_the_gateway(
 
 @pytest.mark.requirement("SEC-11")
 @pytest.mark.parametrize("variable", ["DATABASE_PASSWORD_FILE", "REDIS_PASSWORD_FILE"])
-def test_weak_passwords(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str) -> None:
+@pytest.mark.parametrize("password", ["changeme", "changemechangeme", "a" * 40])
+def test_weak_passwords(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, variable: str, password: str) -> None:
     file = tmp_path / "password"
-    file.write_text("changeme", encoding="utf-8")
+    file.write_text(password, encoding="utf-8")
     assert refused(monkeypatch, "api", {variable: str(file)}) == []
     assert refused(monkeypatch, "api", PRODUCTION | {variable: str(file)}) == [variable]
 

@@ -106,7 +106,8 @@ def test_without_a_sink_nothing_stands_in_a_requests_way() -> None:
 def test_another_sink_is_a_class_with_these_methods() -> None:
     remembered = Remembered()
     sink: Telemetry = remembered
-    TestClient(TelemetryMiddleware(Starlette(), FanOut([sink, NoopTelemetry()]))).request("BREW", "/nowhere")
+    telemetry = TelemetryMiddleware(Starlette(), FanOut([sink, NoopTelemetry()]), lambda _: "unmatched")
+    TestClient(telemetry).request("BREW", "/nowhere")
     tags = {"method": "OTHER", "path": "unmatched", "status_code": "404"}
     assert remembered.measured == [("http_requests", tags), ("http_request_duration", tags)]
 

@@ -12,8 +12,8 @@ from uuid import UUID
 from psycopg.types.json import Jsonb
 
 from seawall_service.command_context import CommandContext
+from seawall_service.correlation import get_request_id
 from seawall_service.db.pool import Connection
-from seawall_service.error_handlers import get_request_id
 from seawall_service.errors import JsonValue
 from seawall_service.logging import safe
 

@@ -38,6 +38,7 @@ def build_auth_router(settings: Settings, tokens: AccessTokens) -> APIRouter:
             # No connection is held while the password is hashed.
             async with database.connection() as connection:
                 known = await find_credentials(connection, command.username)
+            service.log_whose_sign_in(known)
             correct = await passwords.matches(known.password_hash if known else None, command.password)
             if known is None or not correct:
                 raise UnauthorizedError("Wrong user name or password")

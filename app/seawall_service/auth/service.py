@@ -3,12 +3,14 @@
 import hashlib
 import secrets
 from dataclasses import dataclass, field
+from typing import Any
 from uuid import UUID, uuid4
 
 import structlog
 
 from seawall_service.db.pool import Connection
-from seawall_service.db.purge import purge_expired
+from seawall_service.db.transaction import purge_expired
+from seawall_service.users.service import Credentials
 
 log = structlog.get_logger(__name__)
 
@@ -45,6 +47,12 @@ async def issue(connection: Connection, user_id: UUID, family_id: UUID, ttl_seco
         (digest(token), family_id, user_id, ttl_seconds),
     )
     return Session(family_id, user_id, token)
+
+
+def log_whose_sign_in(known: Credentials | None) -> None:
+    """In the lines that follow: nobody is signed in yet, so their principal is the system."""
+    if known is not None:
+        structlog.contextvars.bind_contextvars(user_id=str(known.user_id))
 
 
 async def lock_family(connection: Connection, token: str) -> None:
@@ -85,7 +93,10 @@ async def rotate(connection: Connection, token: str, ttl_seconds: int) -> Sessio
     if await cursor.fetchone() is not None:
         revoked = await revoke_family(connection, token)
         if revoked:
-            log.warning("refresh_token.reused", revoked=revoked)
+            family = revoked[0]
+            log.warning(
+                "refresh_token.reused", revoked=len(revoked), user_id=str(family["user_id"]), session_id=str(family["family_id"])
+            )
     return None
 
 
@@ -96,8 +107,8 @@ async def end_session(connection: Connection, token: str) -> None:
     await purge_expired(connection, "state_revoked_sessions")
 
 
-async def revoke_family(connection: Connection, token: str) -> int:
-    """How many refresh tokens were good until now."""
+async def revoke_family(connection: Connection, token: str) -> list[dict[str, Any]]:
+    """User and family of each refresh token that was good until now."""
     await connection.execute(
         """
         INSERT INTO state_revoked_sessions (session_id, expires_at)
@@ -110,10 +121,11 @@ async def revoke_family(connection: Connection, token: str) -> int:
         """
         UPDATE state_refresh_tokens SET revoked_at = now()
          WHERE revoked_at IS NULL AND family_id = (SELECT family_id FROM state_refresh_tokens WHERE token_digest = %s)
+        RETURNING user_id, family_id
         """,
         (digest(token),),
     )
-    return cursor.rowcount
+    return await cursor.fetchall()
 
 
 async def is_current(connection: Connection, user_id: UUID, session_id: UUID | None) -> bool:

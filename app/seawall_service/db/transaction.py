@@ -4,8 +4,15 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import Annotated, cast
 
 from fastapi import Depends, Request
+from psycopg import sql
 
 from seawall_service.db.pool import Connection, Database
+
+PURGED_AT_ONCE = 20
+PURGE = sql.SQL("""
+DELETE FROM {table} WHERE ctid = ANY (ARRAY(
+  SELECT ctid FROM {table} WHERE expires_at <= now() ORDER BY expires_at LIMIT {limit} FOR UPDATE SKIP LOCKED))
+""")
 
 # What does not wait is a plain function; the answer waits for the others.
 type AfterCommit = Callable[[], Awaitable[None] | None]
@@ -32,3 +39,11 @@ async def transaction(request: Request) -> AsyncGenerator[Connection]:
 
 # scope="function": by default FastAPI commits after the response, and a failing COMMIT would still be a 200.
 DbSession = Annotated[Connection, Depends(transaction, scope="function")]
+
+
+async def purge_expired(connection: Connection, table: str) -> None:
+    """Removes what has expired, a few rows at a time, on the way: no timer, and no table that grows for ever.
+
+    The last thing that a transaction does: until it ends, others wait for the rows that it has removed.
+    """
+    await connection.execute(PURGE.format(table=sql.Identifier(table), limit=sql.Literal(PURGED_AT_ONCE)))

@@ -10,7 +10,7 @@ from psycopg.types.json import Jsonb
 from pydantic import BaseModel, ValidationError
 
 from seawall_service.db.pool import Connection
-from seawall_service.db.purge import purge_expired
+from seawall_service.db.transaction import purge_expired
 from seawall_service.errors import ConflictError, IdempotencyKeyReusedError
 
 log = structlog.get_logger(__name__)

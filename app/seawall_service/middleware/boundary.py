@@ -1,9 +1,12 @@
 """Where errors that nobody foresaw end: logged once, and a 500 that a page of another origin may read."""
 
+import asyncio
+
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from seawall_service.error_handlers import internal_error_response
+from seawall_service.error_handlers import error_response, internal_error_response
+from seawall_service.errors import RETRY_SOON, ErrorId
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +28,13 @@ class BoundaryMiddleware:
 
         try:
             await self.app(scope, receive, note_beginning)
+        except asyncio.CancelledError:
+            # By the server, at the end of the grace period of a shutdown; what it would answer by itself has no envelope.
+            if begun:
+                raise
+            log.warning("request.failed", code=ErrorId.SERVICE_UNAVAILABLE, reason="the service is shutting down")
+            refusal = error_response(503, ErrorId.SERVICE_UNAVAILABLE, "The service is shutting down", headers=RETRY_SOON)
+            await refusal(scope, receive, send)
         except Exception:
             log.exception("request.failed")
             # An answer that has begun cannot become a 500: it stays unfinished, and the server cuts the connection.

@@ -1,6 +1,7 @@
 """Counts and times every request under the route's template, never under the raw path."""
 
 import time
+from collections.abc import Callable
 from http import HTTPMethod
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -8,18 +9,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from seawall_service.metrics import METRICS_PATH
 from seawall_service.telemetry import Telemetry
 
-UNMATCHED = "unmatched"
 KNOWN_METHODS = frozenset(HTTPMethod)
 
 
-def route_template(scope: Scope) -> str:
-    return getattr(scope.get("route"), "path", UNMATCHED)
-
-
 class TelemetryMiddleware:
-    def __init__(self, app: ASGIApp, telemetry: Telemetry) -> None:
+    def __init__(self, app: ASGIApp, telemetry: Telemetry, route_of: Callable[[str], str]) -> None:
+        """`route_of` tells the template for a path that no router has seen, as of a request that a limit has refused."""
         self.app = app
         self.telemetry = telemetry
+        self.route_of = route_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] == METRICS_PATH:
@@ -39,6 +37,7 @@ class TelemetryMiddleware:
         finally:
             # Clients choose the method freely; unknown ones must not each open a time series.
             method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
-            tags = {"method": method, "path": route_template(scope), "status_code": str(status)}
+            path = getattr(scope.get("route"), "path", "") or self.route_of(scope["path"])
+            tags = {"method": method, "path": path, "status_code": str(status)}
             self.telemetry.count("http_requests", tags)
             self.telemetry.duration("http_request_duration", time.perf_counter() - started, tags)

@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from seawall_service.errors import SeawallError, ServiceUnavailableError, UnauthorizedError
+from seawall_service.logging import log_external_api
 from seawall_service.security.jwt import LEEWAY_SECONDS
 from seawall_service.security.signing_key import MIN_RSA_BITS, PublicKey
 from seawall_service.settings import Settings
@@ -62,7 +63,7 @@ def key_of(jwk: Mapping[str, Any]) -> IssuerKey | None:
     except (jwt.PyJWTError, ValueError, TypeError, KeyError):
         return None
     if "alg" in jwk:
-        algorithms &= {jwk["alg"]}
+        algorithms &= {str(jwk["alg"])}
     return IssuerKey(public, algorithms) if algorithms else None
 
 
@@ -168,6 +169,7 @@ class Issuer:
         return url
 
 
+@log_external_api("oidc", "fetch")
 async def fetch_json(client: httpx.AsyncClient, url: str) -> object:
     async with client.stream("GET", url, headers={"Accept": "application/json"}) as response:
         response.raise_for_status()
