@@ -31,7 +31,15 @@ PRODUCTION = {
     "METRICS_ENABLED": "true",
     "WEB_CONCURRENCY": str(WORKERS),
 }
-USER = str(uuid4())
+# What a deploy switches on besides, with limits as high as production takes them: each connection is a user of its own.
+DEPLOYED = PRODUCTION | {
+    "RATE_LIMIT_ENABLED": "true",
+    "RATE_LIMIT_REQUESTS": "60000",
+    "RATE_LIMIT_PER_MINUTE_DEFAULT": "60000",
+    "RATE_LIMIT_BURST_DEFAULT": "1000",
+    "AUDIT_ENABLED": "true",
+    "CACHE_ENABLED": "true",
+}
 
 
 @dataclass
@@ -50,7 +58,7 @@ class Server:
         deadline = time.monotonic() + START_SECONDS
         while True:
             try:
-                self.ask("/api/v1/documents")
+                self.ask("/api/v1/documents", str(uuid4()))
             except OSError:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise
@@ -58,8 +66,8 @@ class Server:
             else:
                 return
 
-    def ask(self, path: str, body: dict[str, str] | None = None) -> dict[str, str]:
-        headers = {"Content-Type": "application/json", "X-Principal-Id": USER}
+    def ask(self, path: str, user: str, body: dict[str, str] | None = None) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "X-Principal-Id": user}
         content = json.dumps(body).encode() if body else None
         request = urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", content, headers)
         with urllib.request.urlopen(request, timeout=30) as answer:
@@ -67,23 +75,28 @@ class Server:
             return parsed
 
 
-def request_of(method: str, path: str, body: bytes = b"") -> bytes:
-    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Principal-Id: {USER}\r\n"
+def request_of(method: str, path: str, user: str, body: bytes = b"") -> bytes:
+    head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nX-Principal-Id: {user}\r\n"
     if body:
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
     return f"{head}\r\n".encode() + body
 
 
 def cases_of(server: Server) -> dict[str, tuple[list[bytes], bytes]]:
-    """Each connection has a document of its own, since writers of one document wait for each other."""
-    documents = [server.ask("/api/v1/documents", {"title": "Measured"})["id"] for _ in range(CONNECTIONS)]
-    for _ in range(ENTRIES_READ):
-        server.ask(f"/api/v1/documents/{documents[0]}/entries", {"content": "Wind from the north, force four"})
-    entry = json.dumps({"content": "Wind from the north, force four"}).encode()
+    """Each connection has a user and a document of its own, since writers of one document wait for each other."""
+    entry = {"content": "Wind from the north, force four"}
+    owned: dict[str, str] = {}
+    for user in (str(uuid4()) for _ in range(CONNECTIONS)):
+        owned[user] = server.ask("/api/v1/documents", user, {"title": "Measured"})["id"]
+        for _ in range(ENTRIES_READ):
+            server.ask(f"/api/v1/documents/{owned[user]}/entries", user, entry)
+    sent = json.dumps(entry).encode()
+    appends = [request_of("POST", f"/api/v1/documents/{name}/entries", user, sent) for user, name in owned.items()]
+    reads = [request_of("GET", f"/api/v1/documents/{name}?limit={ENTRIES_READ}", user) for user, name in owned.items()]
     return {
-        "append": ([request_of("POST", f"/api/v1/documents/{name}/entries", entry) for name in documents], b"201"),
-        "read": ([request_of("GET", f"/api/v1/documents/{documents[0]}?limit={ENTRIES_READ}")] * CONNECTIONS, b"200"),
-        "health": ([request_of("GET", "/healthz")] * CONNECTIONS, b"200"),
+        "append": (appends, b"201"),
+        "read": (reads, b"200"),
+        "health": ([request_of("GET", "/healthz", user) for user in owned], b"200"),
     }
 
 
@@ -124,16 +137,17 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=4.0, help="of each case in each round")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting of the hardened service")
     options = parser.parse_args()
-    settings = PRODUCTION | dict(item.split("=", 1) for item in options.set)
+    given = dict(item.split("=", 1) for item in options.set)
+    for name, settings in {"as deployed": DEPLOYED, "without limits by rate, cache and audit": PRODUCTION}.items():
+        with tempfile.TemporaryDirectory(dir="/dev/shm") as counters:
+            environment = settings | {"PROMETHEUS_MULTIPROC_DIR": counters, "SEAWALL_BIND": "127.0.0.1:18101"} | given
+            hardened = ["gunicorn", "--config", "python:seawall_service.gunicorn_conf", "seawall_service.asgi:app"]
+            bare = ["uvicorn", "--workers", str(WORKERS), "--port", "18102", "benchmarks.bare:app"]
+            servers = [Server("hardened", 18101, hardened, environment), Server("bare", 18102, bare, {})]
+            sys.stdout.write(f"{name}:\n\n{table(compare(servers, options.rounds, options.seconds))}\n\n")
+            sys.stdout.flush()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as counters:
-        settings |= {"PROMETHEUS_MULTIPROC_DIR": counters, "SEAWALL_BIND": "127.0.0.1:18101"}
-        hardened = ["gunicorn", "--config", "python:seawall_service.gunicorn_conf", "seawall_service.asgi:app"]
-        bare = ["uvicorn", "--workers", str(WORKERS), "--port", "18102", "benchmarks.bare:app"]
-        servers = [Server("hardened", 18101, hardened, settings), Server("bare", 18102, bare, {})]
-        sys.stdout.write(table(compare(servers, options.rounds, options.seconds)) + "\n\n")
-    sys.stdout.flush()
-    with tempfile.TemporaryDirectory(dir="/dev/shm") as counters:
-        sys.stdout.write(layers.table(settings | {"PROMETHEUS_MULTIPROC_DIR": counters}, options.rounds) + "\n")
+        sys.stdout.write(layers.table(PRODUCTION | {"PROMETHEUS_MULTIPROC_DIR": counters} | given, options.rounds) + "\n")
 
 
 if __name__ == "__main__":

@@ -44,16 +44,16 @@ def opens(client: Host, address: str, port: int) -> bool:
 
 
 @contextmanager
-def listening(deployed: Host) -> Iterator[None]:
-    """A service that listens where nobody meant it to, on every address."""
-    deployed.must(f"systemd-run --quiet --unit=unmeant python3 -m http.server {UNMEANT_PORT} --bind ::")
+def listening(deployed: Host, port: int = UNMEANT_PORT) -> Iterator[None]:
+    """A service on every address, by default at a port where nobody meant one to be."""
+    deployed.must(f"systemd-run --quiet --unit=listening-{port} python3 -m http.server {port} --bind ::")
     try:
         deadline = time.monotonic() + 20
-        while str(UNMEANT_PORT) not in deployed.root("ss --listening --tcp --numeric") and time.monotonic() < deadline:
+        while str(port) not in deployed.root("ss --listening --tcp --numeric") and time.monotonic() < deadline:
             time.sleep(0.2)
         yield
     finally:
-        deployed.must("systemctl stop unmeant.service")
+        deployed.must(f"systemctl stop listening-{port}.service")
 
 
 def revision(deployed: Host) -> str:
@@ -69,12 +69,14 @@ def test_a_check_has_nothing_to_do(deployed: Host) -> None:
 
 
 @pytest.mark.requirement("BEY-19")
-def test_an_unmeant_port_is_dropped_over_ipv4_and_ipv6(deployed: Host, neighbour: Host) -> None:
+def test_a_port_is_open_that_is_allowed_and_no_other_over_ipv4_and_ipv6(deployed: Host, neighbour: Host) -> None:
     for host in (deployed, neighbour):
         host.must("sysctl --quiet --write net.ipv6.conf.eth0.disable_ipv6=0")
         host.must(f"ip -6 address replace {ADDRESSES[host.name]}/64 dev eth0 nodad")
     addresses = [deployed.address, ADDRESSES[deployed.name]]
-    with listening(deployed):
+    (meant,) = SETTINGS["host_baseline_firewall"]["allowed_tcp"]
+    with listening(deployed, meant), listening(deployed):
+        assert [opens(neighbour, address, meant) for address in addresses] == [True, True]
         assert [opens(neighbour, address, UNMEANT_PORT) for address in addresses] == [False, False]
         assert [opens(neighbour, address, 22) for address in addresses] == [True, True]
         deployed.must("systemctl stop seawall-firewall.service")
