@@ -117,6 +117,40 @@ def test_a_datagram_arrives_on_an_allowed_port_alone(deployed: Host, neighbour: 
             deployed.must("systemctl start seawall-firewall.service")
 
 
+@contextmanager
+def made_unfit(deployed: Host) -> Iterator[None]:
+    """The host with all at once that makes a baseline dangerous for whoever is signed in."""
+    broken = "/etc/ssh/sshd_config.d/99-broken.conf"
+    deployed.must(f"sh -c 'echo NoSuchThing yes >{broken}'")
+    deployed.must("systemd-run --quiet --unit=seawall-sshd-undo --on-active=900 true")
+    deployed.must("ip link add br-uplink type bridge")
+    try:
+        deployed.must("ip link set br-uplink up")
+        deployed.must("ip route add default dev br-uplink metric 9999")
+        yield
+    finally:
+        deployed.must(f"rm {broken}")
+        deployed.must("systemctl stop seawall-sshd-undo.timer")
+        deployed.must("ip link delete br-uplink")
+
+
+def test_what_would_lock_out_is_refused_before_anything_changes(deployed: Host) -> None:
+    strangers = SETTINGS["host_baseline_firewall"] | {"ssh_networks": ["192.0.2.0/24"]}
+    before = ways_in(deployed)
+    with made_unfit(deployed):
+        run = deployed.converge("-e", json.dumps({"host_baseline_firewall": strangers}))
+    assert (run.code == 0, run.recap["changed"]) == (False, 0)
+    said = " ".join(run.output.split())
+    for words in (
+        "a run that was killed has left a change unproved",
+        "host_baseline_firewall.ssh_networks (192.0.2.0/24) does not hold",
+        "br-uplink, which is named like one of Docker's bridges",
+        "sshd refuses the configuration that it has now",
+    ):
+        assert words in said, said[-3000:]
+    assert ways_in(deployed) == before
+
+
 def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:
     assert ssh(deployed, "true").returncode == 0
     forwarded = subprocess.run(
