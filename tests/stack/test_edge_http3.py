@@ -34,7 +34,7 @@ ADVERTISED = f'h3=":{HTTPS_PORT}"; ma=3600'
 # nginx refuses this one before it looks at the path.
 NOT_AS_OVER_2 = {"CONNECT": 400}
 # Here nginx resets the stream before its answer has left, always or as it happens.
-RESET = {"changed since", "body too large"}
+RESET = {"changed since", "body too large", "too many headers", "header too large"}
 
 
 def curl(request: Request, protocol: str = "--http3-only") -> str:
