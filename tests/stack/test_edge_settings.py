@@ -163,8 +163,8 @@ def whole_everywhere(status: int, address: str, but: frozenset[str] = frozenset(
 
 def closed_to_clients(session: dict[str, str]) -> None:
     until("/api/v1/documents", 503, of(UNLIMITED, session))
-    # Whoever watches is told that it lives.
-    for reply in whole_everywhere(503, UNLIMITED, but=frozenset({"/healthz"})):
+    # Whoever watches is told that it lives, and the parts of pages are served.
+    for reply in whole_everywhere(503, UNLIMITED, but=frozenset({"/healthz", "/assets/ASSET"})):
         assert reply.one("retry-after") == str(RETRY_AFTER)
     for path in ("/api/v1/documents", "/api/auth/login", LIVE, "/", "/openapi.json"):
         answer = ask(path, headers=of(UNLIMITED, session))
