@@ -144,7 +144,7 @@ def test_what_would_lock_out_is_refused_before_anything_changes(deployed: Host) 
     for words in (
         "a run that was killed has left a change unproved",
         "host_baseline_firewall.ssh_networks (192.0.2.0/24) does not hold",
-        "br-uplink, which is named like one of Docker's bridges",
+        "the way out of this host is br-uplink, eth0, which is named like one of Docker's bridges",
         "sshd refuses the configuration that it has now",
     ):
         assert words in said, said[-3000:]
