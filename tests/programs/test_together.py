@@ -23,6 +23,7 @@ stack)
 esac
 [ "$1" != killed ] || kill -KILL "$PPID"
 echo "this is $1"
+! grep --quiet "^$1$" failing || printf '  │ E   assert 1 == 2\nFAILED %s\n' "$1"
 ! grep --quiet "^$1$" failing
 """
 
@@ -53,6 +54,10 @@ def together(directory: Path, *parts: str, failing: str = "", left: Sequence[str
     return done.returncode, done.stdout, (logs / ".order").read_text(encoding="utf-8").splitlines()
 
 
+def at_the_end(said: str) -> list[str]:
+    return said.partition("=== parts, as they ended\n")[2].splitlines()
+
+
 ALL = ("stack", "lint", "fast", "app", "host:default", "acme")
 
 
@@ -62,6 +67,7 @@ def test_each_runs_once_and_is_heard(tmp_path: Path) -> None:
     assert sorted(line for line in order if line.startswith("began")) == sorted(f"began {part}" for part in ALL)
     for part in ALL:
         assert said.count(f"=== {part}: passed after ") == said.count(f"this is {part}\n") == 1
+    assert sorted(line.split(" after")[0] for line in at_the_end(said)) == sorted(f"{part}: passed" for part in ALL)
 
 
 def test_what_needs_the_engine_waits_until_it_stays(tmp_path: Path) -> None:
@@ -76,6 +82,10 @@ def test_one_that_fails_fails_the_whole_and_keeps_no_other_from_running(tmp_path
     assert code != 0
     assert f"=== {failing}: FAILED after " in said
     assert len(order) == len(ALL) + 1
+    end = at_the_end(said)
+    at = next(number for number, line in enumerate(end) if line.startswith(f"{failing}: FAILED after "))
+    assert end[at + 1 : at + 3] == ["  │ E   assert 1 == 2", f"FAILED {failing}"]
+    assert len(end) == len(ALL) + 2
 
 
 def test_a_stack_that_never_says_so_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -93,4 +103,4 @@ def test_one_that_was_not_run_to_its_end_fails_the_whole(tmp_path: Path) -> None
     """Killed, nobody says whether it would have passed."""
     code, said, _ = together(tmp_path, "killed", left=["killed"])
     assert code != 0
-    assert "of 1 parts only these have been run to their end" in said
+    assert at_the_end(said) == ["killed: NOT RUN TO ITS END"]
