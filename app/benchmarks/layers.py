@@ -12,6 +12,8 @@ from starlette.types import Message, Scope
 
 from seawall_service.logging import configure_logging
 from seawall_service.main import create_app
+from seawall_service.rate_limit.interface import RateLimiter
+from seawall_service.rate_limit.memory_backend import MemoryRateLimiter
 from seawall_service.startup_gate import load_settings
 
 REQUESTS = 2000
@@ -29,7 +31,7 @@ def application(without: str) -> FastAPI:
     return app
 
 
-def scope_of() -> Scope:
+def scope_of(limiter: RateLimiter) -> Scope:
     return {
         "type": "http",
         "http_version": "1.1",
@@ -43,7 +45,7 @@ def scope_of() -> Scope:
         "client": ("127.0.0.1", 1),
         "server": ("127.0.0.1", 2),
         # Of the outermost layer, for when that is the one that is missing.
-        "state": {"request_id": "measured", "peer_trusted": True, "client_ip": "198.51.100.7"},
+        "state": {"request_id": "measured", "peer_trusted": True, "client_ip": "198.51.100.7", "rate_limiter": limiter},
     }
 
 
@@ -56,9 +58,11 @@ async def send(_: Message) -> None:
 
 
 async def microseconds(app: FastAPI) -> float:
+    # In memory: what asking Valkey costs is the network's share, which the first tables have.
+    limiter = MemoryRateLimiter()
     started = time.perf_counter()
     for _ in range(REQUESTS):
-        await app(scope_of(), receive, send)
+        await app(scope_of(limiter), receive, send)
     return (time.perf_counter() - started) / REQUESTS * 1_000_000
 
 

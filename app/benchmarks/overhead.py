@@ -147,7 +147,7 @@ def main() -> None:
             sys.stdout.write(f"{name}:\n\n{table(compare(servers, options.rounds, options.seconds))}\n\n")
             sys.stdout.flush()
     with tempfile.TemporaryDirectory(dir="/dev/shm") as counters:
-        sys.stdout.write(layers.table(PRODUCTION | {"PROMETHEUS_MULTIPROC_DIR": counters} | given, options.rounds) + "\n")
+        sys.stdout.write(layers.table(DEPLOYED | {"PROMETHEUS_MULTIPROC_DIR": counters} | given, options.rounds) + "\n")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from seawall_service.security.jwt import build_access_tokens
 from seawall_service.security.peer import TrustedPeers
 from seawall_service.settings import Settings
 from seawall_service.startup_report import STARTED_AT
-from seawall_service.telemetry import NoopTelemetry, Telemetry, build_telemetry
+from seawall_service.telemetry import NoopTelemetry, Telemetry
 from seawall_service.tracing import Exports, TracedAPI
 from seawall_service.users.router import router as users_router
 
@@ -73,7 +73,7 @@ class Application(DocumentedAPI, TracedAPI):
 
 def assemble(settings: Settings, program: Program, extensions: Extensions) -> FastAPI:
     prometheus = PrometheusTelemetry() if settings.metrics_enabled else None
-    telemetry = build_telemetry(settings, program.service_name, prometheus)
+    telemetry = extensions.build_telemetry(settings, program.service_name, prometheus)
     exports = Exports(settings, program.service_name)
     peers = TrustedPeers(settings.forwarded_allow_ips, unix_socket=settings.binds_unix_socket)
     app = Application(

@@ -10,17 +10,19 @@ from fastapi.responses import JSONResponse
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import CloseCode, Frame
-from websockets.http11 import Request, Response
+from websockets.http11 import MAX_LINE_LENGTH, MAX_NUM_HEADERS, Request, Response
 from websockets.server import ServerProtocol
 
 from seawall_service.error_handlers import error_response
-from seawall_service.errors import id_of_status
+from seawall_service.errors import RETRY_SOON, id_of_status
 from seawall_service.middleware.context import VALID_REQUEST_ID
 
 log = structlog.get_logger(__name__)
 
 # Above what the edge lets through (4 times 8 KiB), for whoever runs the image without one.
 MAX_FIELD_BYTES = 65_536
+# Of a line in the head of an upgrade, without what stands around an address or a value in it.
+MAX_LINE = MAX_LINE_LENGTH - len("GET  HTTP/1.1\r\n")
 
 
 def refusal(status: int, reason: str, given: str) -> JSONResponse:
@@ -28,8 +30,12 @@ def refusal(status: int, reason: str, given: str) -> JSONResponse:
     request_id = given if VALID_REQUEST_ID.fullmatch(given) else str(uuid4())
     with structlog.contextvars.bound_contextvars(request_id=request_id):
         code = id_of_status(status)
-        log.info("request.denied", code=code, reason=reason)
-        return error_response(status, code, reason, headers={"X-Request-ID": request_id})
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning("request.failed", code=code, reason=reason)
+        else:
+            log.info("request.denied", code=code, reason=reason)
+        soon = RETRY_SOON if status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+        return error_response(status, code, reason, headers={"X-Request-ID": request_id} | soon)
 
 
 def bad_request(reason: str, given: str = "") -> bytes:
@@ -80,8 +86,11 @@ class EnvelopeHttpProtocol(HttpToolsProtocol):
     def handle_websocket_upgrade(self) -> None:
         """The head alone is handed on, and whoever reads frames after it waits for ever where a body follows."""
         headers = dict(self.headers)
+        longest = max(map(len, (self.url, *map(b"".join, self.headers))))
         if b"transfer-encoding" in headers or headers.get(b"content-length", b"0") != b"0":
             self.send_400_response("A request to upgrade has no body")
+        elif len(self.headers) > MAX_NUM_HEADERS or longest > MAX_LINE:
+            self.send_400_response("The request's headers are too many or too long")
         else:
             super().handle_websocket_upgrade()
 
@@ -111,7 +120,9 @@ class EnvelopeHandshake(ServerProtocol):
         response = super().reject(status, bytes(answer.body).decode())
         # Of websockets' headers one that is set again is there twice.
         del response.headers["Content-Type"]
-        response.headers.update({name: answer.headers[name] for name in ("Content-Type", "X-Request-ID")})
+        for name in ("Content-Type", "X-Request-ID", "Retry-After"):
+            if name in answer.headers:
+                response.headers[name] = answer.headers[name]
         return response
 
 
@@ -130,6 +141,18 @@ class EnvelopeWebSocketProtocol(WebSocketsSansIOProtocol):
         if self.conn.handshake_exc is not None and not self.handshake_initiated and not self.transport.is_closing():
             self.transport.write(bad_request("Not a request to upgrade"))
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """An upgrade that waits for its answer is told to come back; theirs says that something of ours has failed."""
+        waits = self.handshake_initiated and not self.handshake_complete and self.initial_response is None
+        if waits and not self.transport.is_closing():
+            self.conn.send_response(self.conn.reject(HTTPStatus.SERVICE_UNAVAILABLE, "The service is shutting down"))
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.transport.close()
+            # Whatever the application answers now, nobody is there to hear it.
+            self.handshake_complete = self.disconnected = True
+        else:
+            super().shutdown()
 
     def handle_ping(self) -> None:
         """Pongs for a peer that does not read would fill our memory; it is answered again once it does."""

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from seawall_service.feature_settings import FeatureSettings
@@ -76,7 +76,7 @@ class Settings(FeatureSettings, EnvironmentSettings):
         description="the only role the service may run as in production",
     )
     db_pool_size: PositiveInt = Field(5, alias="DB_POOL_SIZE", le=1_000, description="connections each worker keeps open")
-    db_max_overflow: NonNegativeInt = Field(
+    db_max_overflow: PositiveInt = Field(
         10, alias="DB_MAX_OVERFLOW", le=1_000, description="connections each worker may open above DB_POOL_SIZE"
     )
     redis_url: RedisUrl = Field("", alias="REDIS_URL", description="redis://user@host:6379/0; empty means no cache")

@@ -22,17 +22,18 @@ FEATURES: dict[str, Callable[[Settings], bool]] = {
     "limiter": lambda settings: settings.rate_limit_enabled,
     "cache": lambda settings: settings.cache_enabled,
     "metrics": lambda settings: settings.metrics_enabled or settings.otel_metrics,
-    "tracing": lambda settings: has_destination(settings, "traces"),
+    # What is never sampled is off.
+    "tracing": lambda settings: has_destination(settings, "traces") and settings.otel_sample_rate > 0,
     "ws_limits": lambda settings: settings.ws_limits_enabled,
-    "audit": lambda settings: settings.audit_enabled,
+    "audit": lambda settings: settings.audit_enabled and settings.audit_sample_rate > 0,
 }
 VARIABLES = {
     "limiter": "RATE_LIMIT_ENABLED",
     "cache": "CACHE_ENABLED",
     "metrics": "METRICS_ENABLED",
-    "tracing": "OTEL_EXPORTER and OTEL_EXPORTER_OTLP_ENDPOINT",
+    "tracing": "OTEL_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT and OTEL_SAMPLE_RATE",
     "ws_limits": "WS_LIMITS_ENABLED",
-    "audit": "AUDIT_ENABLED",
+    "audit": "AUDIT_ENABLED and AUDIT_SAMPLE_RATE",
 }
 # The gateway caches nothing, has no sockets and changes no documents.
 OF_THE_GATEWAY = frozenset({"limiter", "metrics", "tracing"})
@@ -58,6 +59,12 @@ def report_configuration(settings: Settings, component: Component) -> None:
     if settings.is_production:
         for feature in (name for name, on in features.items() if not on):
             log.warning("startup.feature_disabled", feature=feature, cure=f"Set {VARIABLES[feature]}, if that was not meant")
+    if component == "api" and settings.ws_limits_enabled and not settings.redis_url:
+        log.warning(
+            "startup.ws_limits_divided",
+            workers=settings.web_concurrency,
+            cure="Set REDIS_URL: without it each worker counts its sockets alone, up to its share of the limits",
+        )
     for signal in signals_without_destination(settings):
         log.warning(
             "startup.telemetry_skipped",

@@ -20,6 +20,7 @@ from uuid import UUID, uuid4
 import psycopg
 import pytest
 
+from seawall_service.db.pool import RECONNECT_TIMEOUT_SECONDS
 from tests.conftest import ALL_FEATURES, connect
 from tests.running_server import Answer, RunningServer
 from tests.tcp_proxy import Proxy
@@ -246,6 +247,18 @@ def test_a_database_that_is_restarted_again_and_again(service: Service, owner: p
             else:
                 terminate(killer)
     service.until_ready()
+    load.check(owner)
+
+
+@pytest.mark.requirement("DB-05")
+def test_an_outage_of_which_the_pool_has_given_up(service: Service, owner: psycopg.Connection) -> None:
+    """It asks ever less often, and gives up for a while: who comes later makes it ask again."""
+    service.until_ready()
+    with Load(service) as load:
+        service.database.refuse()
+        time.sleep(2 * RECONNECT_TIMEOUT_SECONDS)
+        service.database.heal()
+        service.until_ready()
     load.check(owner)
 
 

@@ -181,6 +181,29 @@ def test_every_line_of_a_request_has_its_ids(api: TestClient, headers: dict[str,
     assert {answer.headers["X-Request-ID"] for answer in answers} <= set(ids)
 
 
+HANDLED = re.compile(r"(?!request)[a-z_]+\.(start|success|denied)")
+HANDLERS_OF_A_DOCUMENT = ("create_document", "get_document", "append_entry", "add_member", "transfer_document")
+
+
+@pytest.mark.requirement("LOG-06")
+def test_lines_of_handlers_name_what_they_are_about(api: TestClient, headers: dict[str, str], lines_of: Lines) -> None:
+    configure_logging()
+    document = api.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
+    path, somebody = f"/api/v1/documents/{document}", str(uuid4())
+    api.get(path, headers=headers)
+    api.post(f"{path}/entries", json={"content": "c"}, headers=headers)
+    api.post(f"{path}/members", json={"user_id": somebody, "role": "viewer"}, headers=headers)
+    api.post(f"{path}/transfer", json={"to_user_id": somebody}, headers=headers)
+    api.get(f"/api/v1/users/{somebody}", headers=headers)
+    api.patch(f"/api/v1/users/{somebody}", json={"display_name": "x"}, headers=headers)
+    lines = [line for line in lines_of() if line.get("logger") is None and HANDLED.fullmatch(line["event"])]
+    about = {(line["event"].partition(".")[0], line.get("document_id"), line.get("user_id")) for line in lines}
+    assert about == {
+        *((verb, document, None) for verb in HANDLERS_OF_A_DOCUMENT),
+        *((verb, None, somebody) for verb in ("get_user", "update_user")),
+    }
+
+
 @pytest.mark.requirement("LOG-05")
 def test_every_event_that_is_written_has_a_name_of_two_parts() -> None:
     names = []

@@ -7,13 +7,16 @@ import signal
 import stat
 import subprocess
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from uuid import uuid4
 
+import psycopg
 import pytest
 
 from tests.conftest import Boot
 from tests.running_server import RunningServer
+from tests.test_faults import UPGRADE
 
 EDGE_GROUP = 10101
 BODY = b'{"title": "sent in two halves"}'
@@ -59,6 +62,44 @@ def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None
     assert errors == ["Cancel 1 running task(s), timeout graceful shutdown exceeded"]
     # Of both workers: one that had to be killed at the end of the grace period would not say so.
     assert sum("Application shutdown complete" in line["event"] for line in server.log_lines) == 2
+
+
+@contextmanager
+def waiting_upgrade(server: RunningServer, owner: psycopg.Connection) -> Iterator[http.client.HTTPConnection]:
+    """A stranger's request to upgrade that waits for the database, until the block ends: then it is refused."""
+    asked = UPGRADE | {"X-Principal-Id": str(uuid4()), "X-Request-ID": "the-upgrade"}
+    with closing(server.connection()) as connection, owner.transaction():
+        owner.execute("LOCK TABLE proj_documents IN ACCESS EXCLUSIVE MODE")
+        connection.request("GET", f"/api/v1/documents/{uuid4()}/live", headers=asked)
+        time.sleep(1)
+        yield connection
+
+
+@pytest.mark.requirement("ERR-10")
+def test_who_is_gone_before_his_upgrade_is_refused_is_no_failure(boot: Boot, owner: psycopg.Connection) -> None:
+    server = boot(REQUEST_TIMEOUT_SECONDS="60").start().until_answering("/readyz")
+    with waiting_upgrade(server, owner) as connection:
+        connection.close()
+        time.sleep(0.5)
+    deadline = time.monotonic() + 20
+    while not (closed := [line for line in server.log_lines if line["event"] == "websocket.closed"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert [line["status"] for line in closed] == [0]
+    assert [line["event"] for line in server.log_lines if line["level"] == "error"] == []
+
+
+@pytest.mark.requirement("RUN-03", "ERR-01")
+def test_an_upgrade_that_waits_at_a_shutdown_is_told_to_come_back(boot: Boot, owner: psycopg.Connection) -> None:
+    server = boot(REQUEST_TIMEOUT_SECONDS="60").start().until_answering("/readyz")
+    with waiting_upgrade(server, owner) as connection:
+        server.terminate()
+        response = connection.getresponse()
+        error = json.loads(response.read())["error"]
+    assert (response.status, response.headers["Retry-After"], error["code"]) == (503, "1", "service_unavailable")
+    assert error["request_id"] == response.headers["X-Request-ID"] == "the-upgrade"
+    assert server.wait() == 0
+    assert [line["event"] for line in server.log_lines if line["level"] == "error"] == []
 
 
 @pytest.mark.requirement("RUN-03")

@@ -75,7 +75,7 @@ def refused(monkeypatch: pytest.MonkeyPatch, component: str, environment: dict[s
         ({"MAX_REQUEST_BODY_SIZE_BYTES": "999999999999999"}, ["MAX_REQUEST_BODY_SIZE_BYTES"]),
         ({"FORWARDED_ALLOW_IPS": "0.0.0.0/1,128.0.0.0/1"}, ["FORWARDED_ALLOW_IPS", "FORWARDED_ALLOW_IPS"]),
         ({"DB_MAX_OVERFLOW": "-1"}, ["DB_MAX_OVERFLOW"]),
-        ({"DB_MAX_OVERFLOW": "0"}, []),
+        ({"DB_MAX_OVERFLOW": "0"}, ["DB_MAX_OVERFLOW"]),
         ({"MAX_REQUEST_BODY_SIZE_BYTES": "1MiB"}, ["MAX_REQUEST_BODY_SIZE_BYTES"]),
         ({"SEAWALL_BIND": "8000"}, ["SEAWALL_BIND"]),
         ({"WS_LIMITS_ENABLED": "true"}, ["WS_ALLOWED_ORIGINS"]),

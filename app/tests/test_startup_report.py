@@ -69,6 +69,23 @@ def test_each_feature_warns_alone(monkeypatch: pytest.MonkeyPatch, feature: str)
 
 
 @pytest.mark.requirement("SEC-03")
+@pytest.mark.parametrize(("feature", "rate"), [("audit", "AUDIT_SAMPLE_RATE"), ("tracing", "OTEL_SAMPLE_RATE")])
+def test_what_samples_nothing_is_off(monkeypatch: pytest.MonkeyPatch, feature: str, rate: str) -> None:
+    assert disabled(reported(monkeypatch, PRODUCTION | ALL_ON | {rate: "0"})) == [feature]
+
+
+@pytest.mark.requirement("C22")
+@pytest.mark.parametrize(("url", "warned"), [("", True), ("redis://seawall@cache:6379/0", False)])
+def test_limits_on_sockets_that_each_worker_counts_alone_warn(monkeypatch: pytest.MonkeyPatch, url: str, *, warned: bool) -> None:
+    alone = {"WS_LIMITS_ENABLED": "true", "REDIS_URL": url}
+    of_each: dict[Component, bool] = {"api": warned, "auth": False}
+    for component, expected in of_each.items():
+        lines = reported(monkeypatch, alone, component)
+        found = [line["log_level"] for line in lines if line["event"] == "startup.ws_limits_divided"]
+        assert found == ["warning"] * expected
+
+
+@pytest.mark.requirement("SEC-03")
 def test_the_gateway_warns_of_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
     assert disabled(reported(monkeypatch, PRODUCTION, "auth")) == ["limiter", "metrics", "tracing"]
 

@@ -172,6 +172,12 @@ def test_the_api_has_one_boundary_of_transactions() -> None:
 
 
 @pytest.mark.requirement("TST-02")
-@pytest.mark.parametrize("topic", ["error_contract", "readiness", "request_id", "config_contract", "logger"])
+@pytest.mark.parametrize(
+    "topic",
+    [
+        *("error_contract", "readiness", "request_id", "ratelimit", "ws_limits", "audit", "config_contract", "logger"),
+        "exceptions",
+    ],
+)
 def test_suites_have_the_names_of_the_sources(topic: str) -> None:
     assert (Path(__file__).parent / f"test_{topic}.py").exists()

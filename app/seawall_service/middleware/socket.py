@@ -35,6 +35,8 @@ class SocketObserver:
         self.close_code: int | None = None
         self.received = 0
         self.sent = 0
+        # What was raised to say that nobody listens any more.
+        self.lost: OSError | None = None
         self._receive = receive
         self._send = send
         self._request_id = request_id
@@ -53,10 +55,11 @@ class SocketObserver:
 
     async def send(self, message: Message) -> None:
         kind = message["type"]
+        status = 0
         if kind == "websocket.send":
             self.sent += 1
         elif kind in {"websocket.accept", f"{DENIAL}.start"}:
-            self.status = SWITCHED if kind == "websocket.accept" else message["status"]
+            status = SWITCHED if kind == "websocket.accept" else message["status"]
             message.setdefault("headers", [])
             MutableHeaders(scope=message)["X-Request-ID"] = self._request_id
         elif kind == "websocket.close" and self.accepted:
@@ -64,7 +67,12 @@ class SocketObserver:
         elif kind == "websocket.close" and not self.status:
             await self.deny(self.bare_refusal())
             return
-        await self._send(message)
+        try:
+            await self._send(message)
+        except OSError as error:
+            self.lost = error
+            raise
+        self.status = status or self.status
 
     def bare_refusal(self) -> Response:
         """Of the framework, which says nothing but no."""
@@ -92,9 +100,11 @@ async def run_socket(app: ASGIApp, observer: SocketObserver, client_ip: str | No
     except WebSocketDisconnect:
         # While the upgrade was still being answered.
         pass
-    except Exception:
-        log.exception("websocket.failed")
-        await observer.fail()
+    except Exception as error:
+        # A client that is gone before its refusal is no failure.
+        if error is not observer.lost:
+            log.exception("websocket.failed")
+            await observer.fail()
     finally:
         principal = observer.scope["state"].get("principal_id")
         log.info(

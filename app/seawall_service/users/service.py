@@ -61,7 +61,7 @@ def cache_key(user_id: UUID) -> str:
 
 async def get_user(connection: Connection, cache: Cache, query: GetUser, principal_id: UUID) -> UserPublicResponse:
     """Who may not see the user does not learn whether there is one, and never reaches the cache (CACHE-02)."""
-    with handling(query, principal_id):
+    with handling(query, principal_id, user_id=query.user_id):
         if query.user_id != principal_id and not await share_a_document(connection, principal_id, query.user_id):
             raise NotFoundError
         found = await cache.look_up(cache_key(query.user_id))
@@ -97,7 +97,7 @@ async def update_user(
     connection: Connection, command: UpdateUser, principal_id: UUID, context: CommandContext
 ) -> UserPublicResponse:
     """The caller has `cache_key` forgotten after the commit."""
-    with handling(command, principal_id):
+    with handling(command, principal_id, user_id=command.user_id):
         if command.user_id != principal_id:
             raise ForbiddenError("Users can change themselves only")
         cursor = await connection.execute(
