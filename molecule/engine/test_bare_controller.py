@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 
+import pytest
 from deployed import REPOSITORY, Host
 
 CHECKOUT = "/root/checkout"
@@ -11,6 +12,7 @@ CHECKOUT = "/root/checkout"
 FILES = ["seawall", "ansible.cfg", "playbooks"]
 
 
+@pytest.mark.requirement("BEY-20")
 def test_python3_venv_is_installed_where_it_is_missing_and_once(deployed: Host) -> None:
     assert deployed.root("python3 -c 'import ensurepip' 2>/dev/null && echo there") == ""
     deployed.console(f"mkdir {CHECKOUT} && : >{CHECKOUT}/requirements.txt")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -74,7 +75,10 @@ def test_only_the_plugins_can_come_from_the_newer_release(deployed: Host) -> Non
     if deployed.name == "debian-13":
         assert deployed.root(f"ls {PIN}") == ""
         return
-    assert "trixie" in deployed.must("apt-cache policy docker-compose docker-buildx")
+    # Both priorities and candidates: an update of them comes by itself.
+    told = deployed.must("apt-cache policy docker-compose docker-buildx")
+    assert re.findall(r"^ \*\*\* \S+ (\d+)$", told, re.MULTILINE) == ["990", "990"], told
+    assert re.findall(r"Installed: (\S+)", told) == re.findall(r"Candidate: (\S+)", told)
     pinned = candidates(deployed, packages)
     assert len(pinned) > 100
     assert pinned["docker-cli"] == "(none)"
@@ -105,3 +109,21 @@ def test_a_container_outlives_a_restart_of_the_engine(deployed: Host, image: str
         assert before.split()[1:] == ["true", "0"]
     finally:
         deployed.must(f"docker rm --force {container}")
+
+
+def test_settings_that_the_engine_refuses_do_not_stay(deployed: Host) -> None:
+    """The older release can be asked only by starting it; where they did stay away, no engine runs without ours either."""
+    deployed.must("systemctl stop docker.socket docker.service")
+    deployed.must("sh -c 'rm /etc/docker/daemon.json*'")
+    before = deployed.must("ls /etc/docker")
+    run = deployed.converge("-e", json.dumps({"docker_engine_daemon": {"no-such-setting": True}}))
+    assert run.code != 0
+    said = " ".join(run.output.split())
+    assert "no-such-setting" in said.rpartition("fatal:")[2], said[-3000:]
+    assert "docker_engine_daemon, and run the same command again" in said
+    assert deployed.must("ls /etc/docker") == before
+    assert deployed.root("systemctl is-active docker.service") != "active"
+    again = deployed.converge()
+    assert again.code == 0, again.output[-3000:]
+    assert json.loads(deployed.must("cat /etc/docker/daemon.json"))["no-new-privileges"] is True
+    assert deployed.must("docker info --format '{{.LiveRestoreEnabled}}'") == "true"

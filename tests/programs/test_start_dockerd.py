@@ -12,10 +12,14 @@ from pathlib import Path
 import pytest
 
 SCRIPT = Path(__file__).resolve().parents[2] / "roles/docker_engine/files/start-dockerd"
-# Stand-ins that leave a trace: an engine answers once it was started, unless it is told to stay silent.
+# Stand-ins that leave a trace: an engine answers once it was started, unless it is told to stay silent, or to be gone at once.
 STAND_INS = {
     "docker": '#!/bin/sh\ntest -f "$TRACE/started"\n',
-    "start-stop-daemon": '#!/bin/sh\necho "$@" >"$TRACE/call"\ntest -f "$TRACE/silent" || touch "$TRACE/started"\n',
+    "start-stop-daemon": """#!/bin/sh
+echo "$@" >"$TRACE/call"
+test -f "$TRACE/silent" || touch "$TRACE/started"
+test ! -f "$TRACE/dies" || echo 2147483646 >"$TRACE/run/seawall.pid"
+""",
 }
 
 
@@ -79,6 +83,14 @@ def test_daemon_json_is_named_when_there_is_one(trace: Path) -> None:
 def test_engine_that_never_answers_is_reported_with_its_log(trace: Path) -> None:
     (trace / "silent").touch()
     result = start(trace, timeout=1)
-    assert result.returncode == 1
+    assert result.returncode == 2
     assert "did not answer within 1 seconds" in result.stderr
     assert "the last line of the log" in result.stderr
+
+
+def test_engine_that_stops_again_is_told_from_one_that_is_slow(trace: Path) -> None:
+    for what in ("silent", "dies"):
+        (trace / what).touch()
+    result = start(trace, timeout=20)
+    assert result.returncode == 1
+    assert "stopped again" in result.stderr
