@@ -7,9 +7,11 @@ import http.client
 import json
 import socket
 import ssl
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import authority
@@ -17,6 +19,10 @@ import pytest
 import yaml
 from authority import Authority
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from installation import REPOSITORY, Answer, Run, answer_of, containers, running, seawall
 from seawall_certificate import Installation, link, make_pair, read_issued
 from steady_client import SteadyClient, over_tls
@@ -25,7 +31,22 @@ PROJECT = "seawall-acme-test"
 ROOT = Path("/opt/seawall-acme-test")
 HTTP_PORT, HTTPS_PORT = 38080, 38443
 DOMAIN, SECOND, THIRD = "api.seawall.test", "www.seawall.test", "docs.seawall.test"
+EDGE_UID = 10101
 CHALLENGES = "/.well-known/acme-challenge"
+
+
+def brought_pair(directory: Path, names: set[str]) -> dict[str, Path]:
+    """Files of a certificate that somebody has got elsewhere, and of its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "brought along")])
+    builder = x509.CertificateBuilder().subject_name(subject).issuer_name(subject).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(datetime.now(UTC) - timedelta(hours=1))
+    builder = builder.add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in sorted(names)]), critical=False)
+    certificate = builder.not_valid_after(datetime.now(UTC) + timedelta(days=9)).sign(key, hashes.SHA256())
+    files = {"certificate": directory / "fullchain.pem", "private_key": directory / "privkey.pem"}
+    files["certificate"].write_bytes(certificate.public_bytes(Encoding.PEM))
+    files["private_key"].write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    return files
 
 
 @dataclasses.dataclass
@@ -431,12 +452,20 @@ def test_modes_change_without_a_restart_and_what_was_issued_is_used_again(instal
         authority_of_the_host = (ROOT / "tls/ca.pem").read_text(encoding="ascii")
         assert installed.ask("/healthz", authority_of_the_host).status == 200
         assert installed.ask_plainly(f"{CHALLENGES}/x").status == 308
-        files = {"certificate": tmp_path / "fullchain.pem", "private_key": tmp_path / "privkey.pem"}
-        for path in files.values():
-            path.write_bytes((ROOT / "tls" / path.name).read_bytes())
-
+        files = brought_pair(tmp_path, installed.names())
         brought = {"tls_mode": "provided", "tls_provided": {key: str(path) for key, path in files.items()}}
-        installed.deploy("-e", json.dumps(brought))
-        assert installed.serial() == own
+        served_by = running(PROJECT)
+        talkative = installed.deploy("-e", json.dumps(brought), "--diff", "-vvv")
+        secret = [line for line in files["private_key"].read_text(encoding="ascii").splitlines() if len(line) > 40]
+        assert secret
+        assert [line for line in secret if line in talkative.output] == []
+        assert installed.certificate() == x509.load_pem_x509_certificate(files["certificate"].read_bytes())
+        key = (ROOT / "tls/privkey.pem").stat()
+        assert (stat.S_IMODE(key.st_mode), key.st_uid) == (0o400, EDGE_UID)
+        assert not (ROOT / "tls/ca.pem").exists()
+        assert len(list((ROOT / "tls/pairs").iterdir())) == 1
+        assert running(PROJECT) == served_by
+        assert installed.deploy("-e", json.dumps(brought)).recap["changed"] == 0
+
         installed.deploy()
         assert installed.serial() == issued

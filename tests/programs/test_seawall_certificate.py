@@ -145,6 +145,27 @@ def test_a_certificate_that_nginx_refuses_is_taken_back(installation: Installati
     assert (installation.tls / "ca.pem").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [({"not_after": "20200101000000Z"}, "until 20200101000000Z"), ({"names": ["c.example"]}, "for c.example"), ({}, "")],
+    ids=["expired", "other names", "good"],
+)
+def test_what_the_authority_issues_and_nobody_can_use_is_told(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, changes: dict[str, object], told: str
+) -> None:
+    """Such as where the clock is wrong: asked again and again, the authority would stop answering."""
+    before = in_use(installation)
+    monkeypatch.setattr(
+        seawall_certificate, "ask_authority", lambda where, *, force: issue(where, not_forced=not force, **changes)
+    )
+    if told:
+        with pytest.raises(CertificateError, match=told):
+            seawall_certificate.run(installation, "renew", force=False)
+        assert in_use(installation) == before
+    else:
+        assert seawall_certificate.run(installation, "renew", force=False) == {"changed": True}
+
+
 @pytest.mark.parametrize("arguments", [[], ["/opt/x"], ["/opt/x", "dance"], ["/opt/x", "install", "--force"]])
 def test_what_it_cannot_do_it_says(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(arguments) == 64

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import socketserver
 import threading
@@ -13,12 +14,17 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from installation import ROOT
+import yaml
+from installation import REPOSITORY, ROOT
 
 UPSTREAM = ROOT / "upstream"
 COLOUR = "recorded"
 EDGE = 10101
 PRINCIPAL = "00000000-0000-4000-8000-00000000000a"
+# What only the edge says, and what nginx takes for an order.
+VARIABLES = yaml.safe_load((REPOSITORY / "roles/edge/vars/main.yml").read_text(encoding="utf-8"))
+HIDDEN = [*re.findall(r"'([A-Za-z-]+)'", VARIABLES["edge_hidden_headers"]), *VARIABLES["edge_header_values"]]
+SAID = dict.fromkeys(HIDDEN, "of-the-service") | {"X-Accel-Redirect": "/index.html", "X-Accel-Expires": "the-service"}
 
 
 @dataclass
@@ -74,7 +80,7 @@ def recorded_service() -> Iterator[Recorded]:
     recorded = Recorded()
     before = (UPSTREAM / "current").readlink().name
     answers = {
-        "api": handler(recorded.sent, 200, {}),
+        "api": handler(recorded.sent, 200, SAID),
         "auth": handler(recorded.asked, 204, {"X-Principal-Id": PRINCIPAL}),
     }
     with ExitStack() as stack:

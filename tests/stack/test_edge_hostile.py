@@ -25,6 +25,7 @@ from edge_wire import Request, Way, ask_1, ask_2, connected, http2, say
 from hostile_frames import FLOODS, PING, Frames
 from hostile_requests import ACCEPTED, CLOSE, FOREIGN_ADDRESS, HIDDEN, SMUGGLED, STRANGER, TARGET, Row, request
 from installation import ask, containers, docker, in_charge
+from test_edge_memory import workers
 
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.requirement("BEY-15")]
 
@@ -73,6 +74,7 @@ class Attack:
     floods: dict[str, str]
     slow: dict[str, bytes]
     steady: Steady
+    workers: tuple[set[int], set[int]]
     edge: list[Line] = field(default_factory=list)
     api: list[Line] = field(default_factory=list)
     edge_text: str = ""
@@ -100,7 +102,7 @@ def attacked_by_frames(row: Frames, token: str) -> list[Reply]:
 
 
 def flooded(name: str, token: str) -> str:
-    """Whether the edge ended the connection or goes on with it."""
+    """Whether the edge ended the connection, goes on with it, or says nothing any more."""
     with http2() as client:
         FLOODS[name](client, hostile_frames.base(token, "hostile-flood"))
         client.send(PING)
@@ -108,7 +110,9 @@ def flooded(name: str, token: str) -> str:
         with suppress(TimeoutError):
             while not client.closed and client.reason is None and not client.pongs:
                 client.read()
-        return "ended" if client.closed or client.reason is not None else "goes on"
+        if client.closed or client.reason is not None:
+            return "ended"
+        return "goes on" if client.pongs else "silent"
 
 
 def slow_headers(_: str) -> bytes:
@@ -187,6 +191,7 @@ def attack(stack: Stack) -> Attack:
     steady = Steady()
     time.sleep(1)
     since = datetime.now(UTC).isoformat()
+    before = set(workers())
     with steady.asking(), ThreadPoolExecutor(len(SLOW) * SLOW_CLIENTS) as waiting, ThreadPoolExecutor(AT_ONCE) as pool:
         slow = {f"{name} {number}": waiting.submit(SLOW[name], token) for name in SLOW for number in range(SLOW_CLIENTS)}
         answers = {row.name: pool.submit(attacked, row, token) for row in ROWS}
@@ -195,7 +200,7 @@ def attack(stack: Stack) -> Attack:
         floods = {name: flooded(name, token) for name in FLOODS}
         ended = {name: answer.result() for name, answer in slow.items()}
     edge = log_of("edge", since)
-    found = Attack(user, given, floods, ended, steady, edge_text=edge)
+    found = Attack(user, given, floods, ended, steady, (before, set(workers())), edge_text=edge)
     found.edge = lines(edge, "edge.request")
     found.api = lines(log_of("api", since), "request")
     return found
@@ -269,7 +274,7 @@ def test_no_request_id_is_more_than_an_id(attack: Attack) -> None:
 
 
 def test_what_attacks_stands_nowhere_in_the_log_as_it_came(attack: Attack) -> None:
-    assert [word for word in ("\x1b", "\x01", "\x7f", STRANGER) if word in attack.edge_text] == []
+    assert [word for word in ("\x1b", "\x01", "\x7f", "\x9b", "\u202e", STRANGER) if word in attack.edge_text] == []
     assert attack.edge_text.count("\n") + 1 == len(attack.edge)
 
 
@@ -286,6 +291,11 @@ ENDED = {"continuations", "empty continuations", "a table that grows"}
 @pytest.mark.parametrize("name", FLOODS)
 def test_a_flood_is_ended_or_endured(attack: Attack, name: str) -> None:
     assert attack.floods[name] in ({"ended"} if name in ENDED else {"ended", "goes on"})
+
+
+def test_no_process_of_the_edge_is_lost_by_it(attack: Attack) -> None:
+    assert attack.workers[0] == attack.workers[1]
+    assert len(attack.workers[0]) >= 1
 
 
 def test_others_are_served_meanwhile(attack: Attack) -> None:

@@ -284,6 +284,13 @@ class TestTuned:
         assert {ask(LIVE, headers=of(address)).status for address in addresses} == {200, 429}
         assert ask(LIVE, headers=of("2001:db8:0:2::1")).status == 200
 
+    @pytest.mark.requirement("BEY-15")
+    def test_an_ipv4_address_that_is_written_as_one_of_ipv6_is_that_client_and_no_other(self) -> None:
+        address = next(somebody)
+        assert statuses(f"::ffff:{address}") == {200, 429}
+        assert 429 in statuses(address)
+        assert ask(LIVE, headers=of(f"::ffff:{next(somebody)}")).status == 200
+
     @pytest.mark.requirement("RL-10")
     @pytest.mark.parametrize(
         "spelling",
@@ -311,7 +318,8 @@ class TestTuned:
     def test_a_token_in_the_place_of_a_socket_s_counts_as_well(self) -> None:
         protocols = {"Upgrade": "websocket", "Sec-WebSocket-Protocol": f"seawall.v1, bearer.{uuid.uuid4().hex}.claims.sig"}
         sent = [of(next(somebody), protocols) for _ in range(FLOOD)]
-        assert {ask("/api/v1/documents", headers=headers).status for headers in sent} == {401, 429}
+        path = f"/api/v1/documents/{uuid.uuid4()}/live"
+        assert {ask(path, headers=headers).status for headers in sent} == {401, 429}
 
     @pytest.mark.requirement("RL-10")
     def test_where_nobody_asks_for_a_token_none_is_counted(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import ssl
 from typing import Any
@@ -94,8 +95,9 @@ def test_only_the_live_tail_is_upgraded(document: str, session: dict[str, str]) 
 def test_a_token_in_a_protocol_opens_nothing_else(document: str, session: dict[str, str]) -> None:
     """Only what asks for a socket may show its token so: no log and no cache takes that header for a secret."""
     offered = {"Sec-WebSocket-Protocol": f"seawall.v1, bearer.{token_of(session)}"}
-    for upgrade in ({}, {"Connection": "Upgrade", "Upgrade": "h2c"}):
-        answer = ask(f"/api/v1/documents/{document}", headers=offered | upgrade)
+    for upgrade, method in itertools.product(("", "h2c", "websocket"), ("GET", "POST")):
+        asked = offered | ({"Connection": "Upgrade", "Upgrade": upgrade} if upgrade else {})
+        answer = ask(f"/api/v1/documents/{document}{'/entries' if method == 'POST' else ''}", method, headers=asked)
         assert (answer.status, answer.body["error"]["code"]) == (401, "unauthorized")
 
 

@@ -194,6 +194,8 @@ def put_in_use(installation: Installation, issued: Mapping[str, Any]) -> None:
     (installation.tls / "ca.pem").unlink(missing_ok=True)
     for pair in (installation.tls / "pairs").iterdir():
         if pair.name != Path(name).name:
+            # One that a deploy has made belongs to the edge's user, and the timer's unit may not write there.
+            os.chown(pair, os.geteuid(), os.getegid())
             shutil.rmtree(pair)
 
 
@@ -237,8 +239,14 @@ def run(installation: Installation, verb: str, *, force: bool) -> dict[str, obje
             except CertificateError as error:
                 refusal = str(error)
         changed = bring_into_use(installation)
+        issued = read_issued(installation)
     if refusal:
         raise CertificateError(refusal)
+    if verb == "renew" and issued and not fits(issued, installation.wanted()):
+        raise CertificateError(
+            f"The authority's certificate is for {', '.join(issued['names'])} until {issued['not_after']}, which is not what was "
+            f"asked for, or over: it is {datetime.now(UTC):%Y%m%d%H%M%SZ} here. Look at the host's clock and at the authority."
+        )
     return {"changed": changed}
 
 
