@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 import testinfra
+import yaml
 from deployed import COMMAND, CONVERGE, ENVIRONMENT, INVENTORY, REPOSITORY, SETTINGS, Host
 from process_tree import end_with_descendants
 
 UNMEANT_PORT = 9999
+DEFAULTS = yaml.safe_load((REPOSITORY / "roles/host_baseline/defaults/main.yml").read_text(encoding="utf-8"))
 DATAGRAMS = "import socket; s = socket.socket(type=socket.SOCK_DGRAM);"
 # They last until the host is restarted.
 ADDRESSES = {"debian-12": "fd00:5ea::12", "debian-13": "fd00:5ea::13"}
@@ -119,8 +121,11 @@ def test_a_datagram_arrives_on_an_allowed_port_alone(deployed: Host, neighbour: 
 
 @contextmanager
 def made_unfit(deployed: Host) -> Iterator[None]:
-    """The host with all at once that makes a baseline dangerous for whoever is signed in."""
+    """The host with all at once that makes a baseline dangerous for whoever is signed in, and another clock's program."""
     broken = "/etc/ssh/sshd_config.d/99-broken.conf"
+    fields = "Package: openntpd\nVersion: 0\nArchitecture: all\nMaintainer: nobody <nobody@example.org>\nDescription: empty\n"
+    deployed.must(f"sh -c 'mkdir -p /run/empty/DEBIAN && printf \"{fields}\" >/run/empty/DEBIAN/control'")
+    deployed.must("sh -c 'dpkg-deb --build /run/empty /run/empty.deb && dpkg --install /run/empty.deb'")
     deployed.must(f"sh -c 'echo NoSuchThing yes >{broken}'")
     deployed.must("systemd-run --quiet --unit=seawall-sshd-undo --on-active=900 true")
     deployed.must("ip link add br-uplink type bridge")
@@ -132,6 +137,7 @@ def made_unfit(deployed: Host) -> Iterator[None]:
         deployed.must(f"rm {broken}")
         deployed.must("systemctl stop seawall-sshd-undo.timer")
         deployed.must("ip link delete br-uplink")
+        deployed.must("dpkg --purge openntpd")
 
 
 def test_what_would_lock_out_is_refused_before_anything_changes(deployed: Host) -> None:
@@ -146,6 +152,7 @@ def test_what_would_lock_out_is_refused_before_anything_changes(deployed: Host) 
         "host_baseline_firewall.ssh_networks (192.0.2.0/24) does not hold",
         "the way out of this host is br-uplink, eth0, which is named like one of Docker's bridges",
         "sshd refuses the configuration that it has now",
+        "host_baseline_time_sync.servers is for systemd-timesyncd, but openntpd is installed",
     ):
         assert words in said, said[-3000:]
     assert ways_in(deployed) == before
@@ -153,6 +160,16 @@ def test_what_would_lock_out_is_refused_before_anything_changes(deployed: Host) 
 
 def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:
     assert ssh(deployed, "true").returncode == 0
+    assert not forwards(deployed)
+    deployed.must("install -D -m 0600 /home/anna/.ssh/authorized_keys /root/.ssh/authorized_keys")
+    try:
+        assert "Permission denied" in ssh(deployed, "true", user="root").stderr
+    finally:
+        deployed.must("rm -r /root/.ssh")
+
+
+def forwards(deployed: Host) -> bool:
+    """Whether sshd carries a connection on to a port of its own host."""
     forwarded = subprocess.run(
         [*SSH, "-W", "127.0.0.1:22", f"deploy@{deployed.address}"],
         capture_output=True,
@@ -161,13 +178,27 @@ def test_sshd_forwards_nothing_and_lets_no_root_in(deployed: Host) -> None:
         timeout=30,
         check=False,
     )
-    assert "SSH-2.0" not in forwarded.stdout
-    assert "forwarding failed" in forwarded.stderr
-    deployed.must("install -D -m 0600 /home/anna/.ssh/authorized_keys /root/.ssh/authorized_keys")
-    try:
-        assert "Permission denied" in ssh(deployed, "true", user="root").stderr
-    finally:
-        deployed.must("rm -r /root/.ssh")
+    assert "SSH-2.0" in forwarded.stdout or "forwarding failed" in forwarded.stderr, forwarded
+    return "SSH-2.0" in forwarded.stdout
+
+
+def test_ssh_is_open_to_the_networks_that_are_named_and_forwards_where_it_is_told_to(deployed: Host, neighbour: Host) -> None:
+    on(deployed, "debian-13")
+    ours = ssh(deployed, "echo $SSH_CLIENT").stdout.split()[0]
+    settings = {
+        "host_baseline_firewall": SETTINGS["host_baseline_firewall"] | {"ssh_networks": [f"{ours}/32"]},
+        "host_baseline_sshd": DEFAULTS["host_baseline_sshd"] | {"tcp_forwarding": True, "idle_check_seconds": 77},
+    }
+    assert opens(neighbour, deployed.address, 22)
+    changed = deployed.converge("-e", json.dumps(settings))
+    assert changed.code == 0, changed.output[-3000:]
+    assert not opens(neighbour, deployed.address, 22)
+    assert forwards(deployed)
+    assert "clientaliveinterval 77" in deployed.must("sshd -T")
+    back = deployed.converge()
+    assert back.code == 0, back.output[-3000:]
+    assert opens(neighbour, deployed.address, 22)
+    assert not forwards(deployed)
 
 
 def test_the_deploy_user_may_become_root_and_nobody_else(deployed: Host) -> None:

@@ -93,8 +93,11 @@ def test_ssh_takes_keys_only(deployed: Host) -> None:
 
 def test_a_change_that_locks_out_undoes_itself(deployed: Host) -> None:
     """The world comes by eth0, so this firewall lets nobody in; the scenario baseline has sshd and keys, and killed runs."""
-    run = deployed.playbook("deploy", "-e", '{"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]}')
+    with container(deployed, f"--publish {UNMEANT_PORT}:{UNMEANT_PORT}") as somebody:
+        run = deployed.playbook("deploy", "-e", '{"host_baseline_bridges": ["docker0", "docker_gwbridge", "br-*", "eth0"]}')
     assert run.code != 0
+    # Whoever published it may have meant it.
+    assert f"the firewall lets nobody from outside reach {UNMEANT_PORT} of {somebody}" in " ".join(run.output.split())
     assert "The change of the firewall" in run.output
     assert "is undone" in run.output
     assert opens(deployed, 443)
@@ -105,8 +108,9 @@ def test_a_change_that_locks_out_undoes_itself(deployed: Host) -> None:
     [
         ("deploy", {"host_baseline_sshd_settings": {"NoSuchThing": "yes"}}, "NoSuchThing"),
         ("check", {"host_baseline_firewall": DEFAULTS["host_baseline_firewall"] | {"ssh_port": 2222}}, "would lock you out"),
+        ("check", {"ansible_become": False}, "tasks do not run as root"),
     ],
-    ids=["sshd", "port"],
+    ids=["sshd", "port", "root"],
 )
 def test_what_cannot_work_is_refused_before_anything_changes(
     deployed: Host, verb: str, change: dict[str, object], words: str
@@ -126,6 +130,8 @@ def test_the_engine_is_hardened(deployed: Host) -> None:
 
 
 def test_kernel_settings_run_and_last(deployed: Host) -> None:
-    for name, value in SETTINGS["host_baseline_sysctl"].items():
+    own = {name: value for name, value in DEFAULTS["host_baseline_sysctl"].items() if name.startswith("net.")}
+    assert len(own) > 10
+    for name, value in own.items():
         assert deployed.must(f"sysctl --values {name}") == value
         assert deployed.must(f"grep --fixed-strings '{name} = {value}' /etc/sysctl.d/zz-seawall.conf")

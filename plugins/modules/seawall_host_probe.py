@@ -18,9 +18,14 @@ options:
   udp_ports: {description: UDP ports that will be published., type: list, elements: int, default: []}
   project: {description: Compose project whose own published ports do not count as taken., type: str, required: true}
   root: {description: The project's root; whose installation it holds is told., type: path, required: true}
+  data_root:
+    description: Where an engine is to keep its data whose settings on the host do not say so; its disk is told as well.
+    type: str
+    default: ""
 """
 
 import glob
+import json
 import os
 import re
 import shutil
@@ -63,6 +68,16 @@ def can_bind(address: str) -> bool:
     return True
 
 
+def engine_data(daemon_json: str, wanted: str) -> str:
+    """Where the engine keeps its data: what its settings on the host say, then what they are to be, then its own default."""
+    try:
+        found = json.loads(daemon_json or "{}")
+    except ValueError:
+        found = {}
+    set_there = found.get("data-root") if isinstance(found, dict) else None
+    return str(set_there or wanted or "/var/lib/docker")
+
+
 def free_gibibytes(path: str) -> float:
     """Free space of the file system that path is or will be on, in GiB."""
     while not os.path.exists(path):
@@ -95,15 +110,26 @@ def other_roots(working_directories: str, root: str) -> list[str]:
     return sorted(roots - {os.path.realpath(root)})
 
 
-def reachable_ports(listing: str, project: str) -> dict[str, str]:
-    """TCP port -> Compose project of other installations' edges that others reach, from lines `shop 0.0.0.0:443->8443/tcp, …`."""
-    found: dict[str, str] = {}
+def reachable_ports(listing: str, project: str) -> tuple[dict[str, str], dict[str, str]]:
+    """Ports of others that are reached from outside: TCP ports of installations' edges by Compose project, and of the rest by
+    container, as 53 or 53/udp.
+
+    `listing` has a line for each container: Compose project, Compose service, name and ports, as `0.0.0.0:443->8443/tcp, …`,
+    separated by tabs.
+    """
+    edges: dict[str, str] = {}
+    containers: dict[str, str] = {}
     for line in listing.splitlines():
-        other, _, ports = line.partition(" ")
-        for address, port in re.findall(r"(\S+):(\d+)->\d+/tcp", ports):
-            if other != project and not address.startswith("127."):
-                found[port] = other
-    return found
+        other, service, name, ports = line.split("\t")
+        for address, first, last, protocol in re.findall(r"(\S+):(\d+)(?:-(\d+))?->[\d-]+/(tcp|udp)", ports):
+            if address.startswith("127.") or address.strip("[]") == "::1" or other == project:
+                continue
+            for port in range(int(first), int(last or first) + 1):
+                if service != "edge":
+                    containers[str(port) if protocol == "tcp" else f"{port}/udp"] = name
+                elif protocol == "tcp":
+                    edges[str(port)] = other
+    return edges, containers
 
 
 def read(path: str) -> str:
@@ -123,6 +149,7 @@ def main() -> None:
             "udp_ports": {"type": "list", "elements": "int", "default": []},
             "project": {"type": "str", "required": True},
             "root": {"type": "path", "required": True},
+            "data_root": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )
@@ -142,22 +169,23 @@ def main() -> None:
             if code == 0 and output.strip():
                 continue
         taken[str(port) if protocol == "tcp" else f"{port}/{protocol}"] = program_of(inodes)
-    directories = volumes = edges = ""
+    directories = volumes = published = ""
     if docker:
         label = '{{.Label "com.docker.compose.project.working_dir"}}'
         directories = module.run_command([docker, "ps", "--all", "--filter", ours, "--format", label])[1]
         volumes = module.run_command([docker, "volume", "ls", "--filter", ours, "--format", "{{.Name}}"])[1]
-        shown = '{{.Label "com.docker.compose.project"}} {{.Ports}}'
-        service = "label=com.docker.compose.service=edge"
-        edges = module.run_command([docker, "ps", "--filter", service, "--format", shown])[1]
+        labels = (f'{{{{.Label "com.docker.compose.{name}"}}}}' for name in ("project", "service"))
+        published = module.run_command([docker, "ps", "--format", "\t".join([*labels, "{{.Names}}", "{{.Ports}}"])])[1]
     root: str = module.params["root"]
+    data = engine_data(read("/etc/docker/daemon.json"), module.params["data_root"])
+    edges, containers = reachable_ports(published, module.params["project"])
     result: dict[str, Any] = {
         "distribution": release.get("ID", "unknown"),
         "version": release.get("VERSION_ID", ""),
         "name": release.get("PRETTY_NAME", "an unknown system"),
         "cpus": os.cpu_count() or 1,
         "memory_mib": memory_mebibytes(read("/proc/meminfo")),
-        "free_gib": {path: free_gibibytes(path) for path in module.params["paths"]},
+        "free_gib": {path: free_gibibytes(path) for path in [*module.params["paths"], data]},
         "has_address": can_bind(module.params["address"]),
         "taken_ports": taken,
         "is_root": os.geteuid() == 0,
@@ -165,7 +193,8 @@ def main() -> None:
         "root_holds": environment_value(read(os.path.join(root, "compose/.env")), "SEAWALL_PROJECT"),
         "other_roots": other_roots(directories, root),
         "volumes": sorted(volumes.split()),
-        "others_ports": reachable_ports(edges, module.params["project"]),
+        "others_ports": edges,
+        "containers_ports": containers,
     }
     module.exit_json(changed=False, **result)
 

@@ -9,7 +9,15 @@ from pathlib import Path
 
 import pytest
 from module_run import module_run
-from seawall_host_probe import can_bind, free_gibibytes, memory_mebibytes, other_roots, parse_os_release, reachable_ports
+from seawall_host_probe import (
+    can_bind,
+    engine_data,
+    free_gibibytes,
+    memory_mebibytes,
+    other_roots,
+    parse_os_release,
+    reachable_ports,
+)
 
 
 def test_os_release() -> None:
@@ -23,6 +31,21 @@ def test_memory() -> None:
 
 def test_disk_of_a_path_that_is_not_there_yet(tmp_path: Path) -> None:
     assert free_gibibytes(str(tmp_path / "a/b/c")) == free_gibibytes(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "found"),
+    [
+        ("", "", "/var/lib/docker"),
+        ("", "/data/docker", "/data/docker"),
+        ('{"data-root": "/srv/docker"}', "/data/docker", "/srv/docker"),
+        ('{"icc": false}', "", "/var/lib/docker"),
+        ("[]", "", "/var/lib/docker"),
+        ("no json", "/data/docker", "/data/docker"),
+    ],
+)
+def test_the_disk_that_the_engine_fills(there: str, wanted: str, found: str) -> None:
+    assert engine_data(there, wanted) == found
 
 
 @pytest.mark.parametrize("address", [str(IPv4Address(0)), "127.0.0.1", "127.0.0.2"])
@@ -62,14 +85,17 @@ def test_containers_tell_the_roots_that_they_were_made_from(tmp_path: Path) -> N
     assert other_roots(lines + "/srv/elsewhere/compose\n", f"{tmp_path}/real") == ["/srv/elsewhere"]
 
 
-def test_other_installations_are_told_by_the_ports_that_others_reach() -> None:
+def test_what_others_publish_is_told_by_the_ports_that_are_reached_from_outside() -> None:
     lines = (
-        "shop 0.0.0.0:8443->8443/tcp, [::]:8443->8443/tcp, 0.0.0.0:8443->8443/udp\n"
-        "mine 0.0.0.0:443->8443/tcp\n"
-        "test 127.0.0.1:9443->8443/tcp, 8080/tcp\n"
-        "stopped \n"
+        "shop\tedge\tshop-edge-1\t0.0.0.0:8443->8443/tcp, [::]:8443->8443/tcp, 0.0.0.0:8443->8443/udp\n"
+        "mine\tedge\tmine-edge-1\t0.0.0.0:443->8443/tcp\n"
+        "test\tedge\ttest-edge-1\t127.0.0.1:9443->8443/tcp, 8080/tcp\n"
+        "blog\tweb\tblog-web-1\t0.0.0.0:8080->80/tcp, 0.0.0.0:9000-9001->9000-9001/tcp, 0.0.0.0:53->53/udp\n"
+        "\t\tolder\t192.0.2.1:5432->5432/tcp, ::1:6->6/tcp, [::1]:7->7/tcp\n"
+        "\t\tsilent\t\n"
     )
-    assert reachable_ports(lines, "mine") == {"8443": "shop"}
+    web = dict.fromkeys(["8080", "9000", "9001", "53/udp"], "blog-web-1")
+    assert reachable_ports(lines, "mine") == ({"8443": "shop"}, web | {"5432": "older"})
 
 
 def test_a_port_of_udp_is_another_one() -> None:
