@@ -15,7 +15,8 @@ HEAD = """# Configuration
 
 Every setting, by role. Set them in the inventory that `./seawall init` writes (`inventories/NAME/group_vars/seawall.yml`)
 or with `-e`. A setting that is not listed here is refused by `./seawall check`. A dict in the inventory replaces the
-default dict, so give all of its keys; `./seawall check` names the ones that are missing.
+default dict, so give all of its keys; `./seawall check` names the ones that are missing, but of dicts whose keys are not listed
+here, such as `host_baseline_sysctl`.
 
 This page is generated: change `roles/*/meta/argument_specs.yml`, then run `.venv/bin/python docs/generate_configuration.py`.
 """

@@ -37,7 +37,7 @@ def unknown_variables(names: Iterable[str], known: dict[str, list[str]]) -> list
         if name.startswith("ansible_"):
             continue
         # A user's own helper, such as vault_secrets_supplied.
-        if name.endswith(tuple(f"_{known_name}" for known_name in declared)):
+        if name.endswith(tuple(f"_{known_name}" for known_name in declared)) and not name.startswith(prefixes):
             continue
         close = difflib.get_close_matches(name, known["variables"], n=1, cutoff=0.85)
         if close:

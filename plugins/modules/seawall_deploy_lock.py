@@ -13,6 +13,7 @@ description:
   - The run that holds it takes it anew by C(kept), which it must after it has come in by another connection or has waited for
     long. It is refused where somebody else has had it meanwhile, since what this run knows of the host may be so no more.
   - In check mode nothing is taken and nothing refused.
+  - C(unfinished) tells of the run whose lock was taken over, as it never said that it was over; else it is an empty string.
 options:
   path: {description: "The file, in a directory that only root can write and a boot empties.", type: path, required: true}
   state: {description: What is wanted., type: str, choices: [held, kept, free], default: held}
@@ -151,10 +152,13 @@ def main() -> None:
             msg=f"This run was away for so long that its lock ended, and {other} may have changed the host since. It stops here. "
             f"Run ./seawall {module.params['verb']} again: it looks at the host anew."
         )
-    if record and not is_ours and lives(record, run, now):
+    begun = ""
+    if record and not is_ours:
         since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record["since"]))
+        begun = f"{record['who']} began a {record['verb']} on {since}"
+    if begun and lives(record, run, now):
         module.fail_json(
-            msg=f"{record['who']} began a {record['verb']} on {since}, and has not said that it is over. Nothing was changed. "
+            msg=f"{begun}, and has not said that it is over. Nothing was changed. "
             f"Run the same command again when it is. If it failed or was killed, its lock ends by itself, at the latest "
             f"{GRACE_SECONDS} seconds after its connection. If you know that it is over, you may remove {path} on the host."
         )
@@ -168,7 +172,8 @@ def main() -> None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(taken).encode(), 0)
     # What a run changes on the host between two deploys is nobody's concern: the lock is gone when it is over.
-    module.exit_json(changed=False, since=taken["since"], from_elsewhere=run["machine"] != machine())
+    unfinished = f"{begun}, which did not come to its end: it failed or was killed." if begun else ""
+    module.exit_json(changed=False, since=taken["since"], from_elsewhere=run["machine"] != machine(), unfinished=unfinished)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,7 @@ def test_it_has_its_sections(section: str) -> None:
 @pytest.mark.requirement("OPS-01")
 def test_every_setting_that_it_names_exists() -> None:
     named = set(re.findall(rf"`((?:{ROLES}|seawall)_[a-z0-9_]+(?:\.[a-z0-9_]+)?)`", PAGE))
-    # ./seawall trace has this one, which is no role's.
-    known = settings() | {"seawall_trace_backend"}
+    known = settings()
     assert len(named) > 20
     assert named - known == set()
     assert first_cells("Recommended settings") - known == set()

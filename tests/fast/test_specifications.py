@@ -45,6 +45,12 @@ def test_defaults_equal_the_specification(role: str) -> None:
     assert defaults == specified
 
 
+def test_global_defaults_equal_the_specification() -> None:
+    declared = options_of("preflight").items()
+    specified = {name: option.get("default", "") for name, option in declared if name.startswith("seawall_")}
+    assert load(ROOT / "playbooks/group_vars/all/seawall.yml") == specified
+
+
 @pytest.mark.parametrize("role", ROLES)
 def test_nested_defaults_equal_the_dict_they_are_in(role: str) -> None:
     for name, option in every_option(options_of(role)):

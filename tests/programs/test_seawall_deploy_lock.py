@@ -61,8 +61,10 @@ def test_on_the_same_machine_a_run_holds_it_exactly_as_long_as_it_lives(lock: Pa
     take(lock, ANNA)
     age(lock)
     assert take(lock, BEN)["failed"], "however long it takes"
-    assert not take(lock, BEN | {"living": ["22:2"]}).get("failed")
-    take(lock, BEN)
+    taken_over = take(lock, BEN | {"living": ["22:2"]})
+    assert not taken_over.get("failed")
+    assert taken_over["unfinished"].startswith("anna@desk began a deploy on 20")
+    assert take(lock, BEN)["unfinished"] == ""
     # The number of a process is given again one day.
     assert not take(lock, ANNA | {"living": ["11:1", "22:3"]}).get("failed")
 

@@ -181,6 +181,9 @@ def all_secrets() -> dict[str, str]:
         for number, word in enumerate(path.read_text(encoding="utf-8", errors="replace").split()):
             if len(word) >= 16 and not word.startswith("seawall_"):
                 values[f"{path.name}:{number}"] = word
+    for path in (ROOT / "tls/privkey.pem", ROOT / "tls-ca/ca.key"):
+        lines = path.read_text(encoding="ascii").splitlines() if path.exists() else []
+        values |= {f"{path.name}:{number}": line for number, line in enumerate(lines) if len(line) > 40}
     return values
 
 

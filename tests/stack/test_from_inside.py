@@ -165,8 +165,11 @@ def test_secret_files_are_closed() -> None:
     assert directory.stat().st_uid == 0
     for path in directory.iterdir():
         assert stat.S_IMODE(path.stat().st_mode) == 0o400, path
-    key = ROOT / "tls/privkey.pem"
-    assert stat.S_IMODE(key.stat().st_mode) == 0o400
+    for key in (ROOT / "tls/privkey.pem", ROOT / "tls-ca/ca.key"):
+        assert stat.S_IMODE(key.stat().st_mode) == 0o400, key
+    # That of the certificate's authority is nobody's but root's.
+    assert stat.S_IMODE((ROOT / "tls-ca").stat().st_mode) == 0o700
+    assert {path.stat().st_uid for path in (ROOT / "tls-ca", ROOT / "tls-ca/ca.key")} == {0}
     assert not (ROOT / "secrets/first_user_password").exists()
 
 

@@ -12,6 +12,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
+import yaml
 from installation import REPOSITORY, docker, running, seawall
 
 EDGE = {"bind_address": "127.0.0.1", "http_port": 18080, "https_port": 18443}
@@ -100,3 +101,13 @@ def test_what_an_inventory_says_about_all_hosts_counts(tmp_path: Path) -> None:
     run = seawall("check", "-i", str(inventory), settings=None)
     assert run.code != 0
     assert "Not A Name" in run.output
+
+
+@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="only what has no systemd is refused")
+def test_a_baseline_on_a_host_without_systemd_is_refused() -> None:
+    defaults = yaml.safe_load((REPOSITORY / "roles/host_baseline/defaults/main.yml").read_text(encoding="utf-8"))
+    # Not the firewall: others may have ports open here.
+    parts = dict.fromkeys(defaults["host_baseline_parts"], False) | {"sysctl": True}
+    code, output = check({"edge_listen": EDGE, "host_baseline_parts": parts})
+    assert code != 0
+    assert "host_baseline needs systemd" in " ".join(output.split())

@@ -232,6 +232,42 @@ def test_failed_migration_stops_before_the_release(checkout: Path, session: dict
     assert ask("/api/v1/documents", headers=session).status == 200
 
 
+def test_what_does_not_start_says_why_and_what_to_do(checkout: Path, session: dict[str, str]) -> None:
+    with (checkout / "compose/images/cache/Dockerfile").open("a", encoding="utf-8") as image:
+        image.write('CMD ["sh", "-c", "echo broken on purpose >&2; exit 9"]\n')
+    try:
+        run = seawall("deploy", checkout=checkout)
+        # Nothing but counts and copies is in there.
+        assert ask("/api/v1/documents", headers=session).status == 200
+    finally:
+        succeeds(seawall("deploy"))
+    assert run.code != 0
+    said = " ".join(run.output.rpartition("fatal:")[2].split())
+    for words in ("cache did not start", "broken on purpose", "Mend the cause and run ./seawall deploy again"):
+        assert words in said, said
+
+
+def test_a_schema_of_a_newer_release_stops_an_older_one(checkout: Path, session: dict[str, str]) -> None:
+    before, schema = running(), query("SELECT version_num FROM app.alembic_version")
+    with (checkout / "app/seawall_service/asgi.py").open("a", encoding="utf-8") as code:
+        code.write("\n# An older release.\n")
+    query("UPDATE app.alembic_version SET version_num = '9' || version_num")
+    try:
+        run = seawall("deploy", checkout=checkout)
+    finally:
+        query("UPDATE app.alembic_version SET version_num = substr(version_num, 2)")
+    assert run.code != 0
+    said = " ".join(run.output.rpartition("fatal:")[2].split())
+    for words in (
+        "nothing was migrated or released: the release that was running keeps serving",
+        f"at revision 9{schema}",
+        "run ./seawall deploy",
+    ):
+        assert words in said, said
+    assert running() == before
+    assert ask("/api/v1/documents", headers=session).status == 200
+
+
 @pytest.mark.requirement("BEY-01")
 def test_changed_code_replaces_only_the_service_and_loses_nothing(checkout: Path, session: dict[str, str], document: str) -> None:
     """And the failures of the tests before are not in the way of this run."""
@@ -297,8 +333,11 @@ def test_killed_runs_do_no_harm_and_the_next_one_converges(stack: Stack, checkou
         deploy_and_kill_in(task, checkout)
         assert ask("/healthz").status == 200
         assert entries_of(document, stack.session()) == entries
-    succeeds(seawall("deploy", checkout=checkout))
-    assert succeeds(seawall("deploy", checkout=checkout)).recap["changed"] == 0
+    finished, again = (succeeds(seawall("deploy", checkout=checkout)) for _ in range(2))
+    assert "began a deploy on" in finished.output
+    assert "which did not come to its end" in " ".join(finished.output.split())
+    assert "did not come to its end" not in again.output
+    assert again.recap["changed"] == 0
     colour = (ROOT / "upstream/current").readlink()
     assert {name for name in running() if SERVICE.fullmatch(name)} == {f"api-{colour}", f"auth-{colour}"}
     assert entries_of(document, stack.session()) == entries
