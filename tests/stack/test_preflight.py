@@ -103,12 +103,12 @@ def test_what_an_inventory_says_about_all_hosts_counts(tmp_path: Path) -> None:
     assert "Not A Name" in run.output
 
 
-@pytest.mark.skipif(Path("/run/systemd/system").exists(), reason="only what has no systemd is refused")
-def test_a_baseline_on_a_host_without_systemd_is_refused() -> None:
+def test_a_baseline_is_refused_where_there_is_no_systemd() -> None:
     defaults = yaml.safe_load((REPOSITORY / "roles/host_baseline/defaults/main.yml").read_text(encoding="utf-8"))
     # Not the firewall: others may have ports open here.
     parts = dict.fromkeys(defaults["host_baseline_parts"], False) | {"sysctl": True}
     ports = EDGE | {"http_port": 18993, "https_port": 18992}
     code, output = check({"edge_listen": ports, "host_baseline_parts": parts})
-    assert code != 0
-    assert "host_baseline needs systemd" in " ".join(output.split())
+    refused = "host_baseline needs systemd" in " ".join(output.split())
+    assert refused is not Path("/run/systemd/system").exists()
+    assert code != 0 or not refused
