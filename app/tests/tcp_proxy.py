@@ -74,6 +74,11 @@ class Proxy:
 
     async def _refuse(self) -> None:
         if self._server is not None:
+            # A connection that is being accepted when its server closes is lost by Python, which complains of it much later.
+            for listening in self._server.sockets:
+                self._loop.remove_reader(listening.fileno())
+            for _ in range(3):
+                await asyncio.sleep(0)
             self._server.close()
             self._server = None
         await self._cut()

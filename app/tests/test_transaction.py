@@ -1,6 +1,7 @@
 """The commit comes before the answer, and one transaction spans everything that a route does."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from uuid import uuid4
 
@@ -9,7 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from seawall_service.command_context import CommandContext
-from seawall_service.db.pool import Connection
+from seawall_service.db.pool import ALIVE_SECONDS, Connection
 from seawall_service.deps import Context, CurrentUserId, DbSession
 from seawall_service.documents import service
 from seawall_service.documents.commands import CreateDocument
@@ -100,9 +101,18 @@ def test_nothing_is_written(doomed: TestClient, database: psycopg.Connection, pa
 
 
 @pytest.mark.requirement("HLT-02")
-def test_the_pool_recovers_from_lost_connections(doomed: TestClient, database: psycopg.Connection) -> None:
+@pytest.mark.parametrize("idle_seconds", [0, ALIVE_SECONDS + 0.1], ids=["just used", "idle"])
+def test_the_pool_recovers_from_lost_connections(doomed: TestClient, database: psycopg.Connection, idle_seconds: float) -> None:
+    """Whether all have just answered, which the pool takes for a sign of life, or none has."""
+
+    def statuses() -> list[int]:
+        return [doomed.get("/api/v1/documents", headers={"X-Principal-Id": str(uuid4())}).status_code for _ in range(10)]
+
+    # They take turns.
+    assert statuses() == [200] * 10
+    time.sleep(idle_seconds)
+    # Each has ended when the next statement begins.
     database.execute(
-        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
+        "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE usename = current_user AND pid <> pg_backend_pid()"
     )
-    headers = {"X-Principal-Id": str(uuid4())}
-    assert [doomed.get("/api/v1/documents", headers=headers).status_code for _ in range(10)] == [200] * 10
+    assert statuses() == [200] * 10

@@ -19,7 +19,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from conftest import Stack
+from conftest import FIRST_SIGN_IN, Stack
 from installation import (
     PROJECT,
     REPOSITORY,
@@ -184,6 +184,29 @@ def test_changed_secret_is_neither_made_nor_shown_by_a_check(stack: Stack) -> No
     assert running() == before
     assert shown(all_secrets() | {"first user": stack.password}, run.output) == []
     assert GENERATED_PASSWORD.search(run.output) is None
+
+
+def test_a_password_that_cannot_be_left_is_kept_for_the_next_run() -> None:
+    """As after a run that was killed when it had made the first user, and had told nobody yet."""
+    waiting, password = ROOT / "secrets/first_user_password", "a".join(["Kept2Until3It4Is5Left"] * 2)
+    waiting.write_text(password, encoding="ascii")
+    nowhere = {"auth_first_user": {"name": "admin", "show_in": "/dev/null/first-sign-in"}}
+    run = seawall("deploy", "--extra-vars", json.dumps(nowhere))
+    assert run.code != 0
+    said = " ".join(run.output.rpartition("fatal:")[2].split())
+    for words in (
+        "/dev/null/first-sign-in cannot be written on this machine: ",
+        "nothing was released",
+        "./seawall deploy again",
+    ):
+        assert words in said, said
+    assert password not in run.output
+    assert waiting.read_text(encoding="ascii") == password
+    succeeds(seawall("deploy"))
+    left = FIRST_SIGN_IN.read_text(encoding="utf-8")
+    FIRST_SIGN_IN.unlink()
+    assert re.search(rf"^password: +{password}$", left, re.MULTILINE)
+    assert not waiting.exists()
 
 
 def test_status_is_one_screen() -> None:

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import select
 import socket
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import psycopg
 import structlog
@@ -29,6 +31,8 @@ WAITING_PER_CONNECTION = 4
 RETRY_SECONDS = 1.0
 RECONNECT_TIMEOUT_SECONDS = 10.0
 DRAIN_PAUSE_SECONDS = 1.0
+# An answer so recent is a sign of life itself.
+ALIVE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Deadlines:
     """Seconds. Together shorter than a request may take, so that a slow database is a 503 and not a 504."""
 
     wait: float  # for a free connection
-    check: float  # for a sign of life from it
+    check: float  # for a sign of life from one that was idle
     lock: float
     statement: float
     hold: float  # for all that a request does with it
@@ -57,6 +61,13 @@ def hang_up(connection: Connection) -> None:
     if not connection.closed:
         with socket.socket(fileno=os.dup(connection.fileno())) as ours:
             ours.shutdown(socket.SHUT_RDWR)
+
+
+def has_said_something(connection: Connection) -> bool:
+    """Whether an idle connection holds what nobody has asked for, such as its end."""
+    line = select.poll()
+    line.register(connection.fileno(), select.POLLIN)
+    return line.poll(0) != []
 
 
 @contextmanager
@@ -93,6 +104,7 @@ class Database:
         self._deadlines = deadlines_of(settings.request_timeout)
         self._role_judged = asyncio.Event()
         self._drained_at = -DRAIN_PAUSE_SECONDS
+        self._answered_at: WeakKeyDictionary[Connection, float] = WeakKeyDictionary()
         size = settings.db_pool_size
         largest = size + settings.db_max_overflow
         self._pool: AsyncConnectionPool[Connection] = AsyncConnectionPool(
@@ -103,7 +115,7 @@ class Database:
             max_waiting=WAITING_PER_CONNECTION * largest,
             timeout=self._deadlines.wait,
             reconnect_timeout=RECONNECT_TIMEOUT_SECONDS,
-            # A round trip per request, so that a restarted database costs a wait and not a failed request.
+            # So that a restarted database costs a wait and not a failed request.
             check=self._check,
             configure=self._configure if instrument else None,
             open=False,
@@ -115,7 +127,11 @@ class Database:
             self._instrument(connection)
 
     async def _check(self, connection: Connection) -> None:
+        """A round trip, but where the connection has just answered and the server has not hung up since."""
+        silent_for = time.monotonic() - self._answered_at.get(connection, -ALIVE_SECONDS)
         try:
+            if silent_for < ALIVE_SECONDS and not has_said_something(connection):
+                return
             # As the pool's own check does it, but with a plain cursor: it is none of the request's statements.
             with answering_within(self._deadlines.check, connection):
                 async with AsyncCursor(connection) as cursor:
@@ -162,6 +178,7 @@ class Database:
         async with self._pool.connection(timeout=wait) as connection:
             with answering_within(self._deadlines.hold, connection):
                 yield connection
+            self._answered_at[connection] = time.monotonic()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncGenerator[Connection]:
