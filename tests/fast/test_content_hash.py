@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import datetime
 import io
+import os
 import tarfile
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import content_hash as module
@@ -144,3 +147,38 @@ def test_context_that_changed_after_it_was_named_is_refused(context: Path, tmp_p
     (context / "src/app.py").write_text("changed meanwhile")
     with pytest.raises(AnsibleFilterError, match="changed while"):
         module.image_context("edge", images["edge"], references, "1")
+
+
+def test_where_a_link_leads_changes_the_hash(context: Path) -> None:
+    link = context / "src/other.py"
+    link.symlink_to("app.py")
+    before = hash_of(context)
+    link.unlink()
+    link.symlink_to("main.py")
+    assert hash_of(context) != before
+
+
+def test_neither_time_nor_the_order_of_the_file_system_matters(context: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two checkouts of one revision give one tag and one archive."""
+    (context / "src/b.py").touch()
+    (context / "a").mkdir()
+    (context / "a/z").touch()
+    before, tag = packed(context), hash_of(context)
+    for path in context.rglob("*"):
+        os.utime(path, (1, 1))
+    walk, now = os.walk, time.time()
+
+    def backwards(root: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+        for directory, names, files in walk(root):
+            names.sort(reverse=True)
+            yield directory, names, sorted(files, reverse=True)
+
+    monkeypatch.setattr(os, "walk", backwards)
+    monkeypatch.setattr(time, "time", lambda: now + 1000)
+    assert (packed(context), hash_of(context)) == (before, tag)
+
+
+def test_the_stage_that_is_built_changes_the_tag(context: Path) -> None:
+    found = module.entries(str(context))
+    tags = {module.reference("x", {"target": target}, found, "base", "1") for target in ("", "prod", "test")}
+    assert len(tags) == 3

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from generate_configuration import PAGE, page
 
 ROOT = Path(__file__).resolve().parents[2]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
@@ -89,3 +90,8 @@ def test_example_inventory_names_only_settings_that_exist() -> None:
     named = set(re.findall(r"^#? ?([a-z]+_[a-z_]+):", text, re.MULTILINE))
     assert named - known == set()
     assert named, "the pattern above finds no setting at all"
+
+
+def test_configuration_page_is_what_is_generated_now() -> None:
+    """Whatever --check says."""
+    assert PAGE.read_text(encoding="utf-8") == page(), "run .venv/bin/python docs/generate_configuration.py"

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from seawall_acme import ATTEMPTS, AcmeError, Wanted, certbot, reason
+import seawall_acme
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
+from seawall_acme import ATTEMPTS, AcmeError, Wanted, certbot, reason, run
 
 URL = "https://acme.example/directory"
 REFUSED = """
@@ -97,3 +105,81 @@ def test_only_a_stale_nonce_is_tried_again(
         with pytest.raises(AcmeError, match=said.split(":", maxsplit=1)[0]):
             certbot(wanted, force=False)
     assert len(calls.read_text(encoding="utf-8").split()) == asked
+
+
+@pytest.fixture
+def lineage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Everything below one directory, with a certbot that keeps what is there and writes down how it was called."""
+    for name, path in {"CONFIG": "config", "STATE": "state", "ISSUED": "issued/certificate.json"}.items():
+        monkeypatch.setattr(seawall_acme, name, tmp_path / path)
+    for directory in ("config", "issued"):
+        (tmp_path / directory).mkdir()
+    (tmp_path / "certbot").write_text(f'#!/bin/sh\necho "$@" CA=$REQUESTS_CA_BUNDLE >{tmp_path}/asked\n', encoding="utf-8")
+    (tmp_path / "certbot").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    want(tmp_path)
+    found = tmp_path / "state/acme.example_directory/live/seawall"
+    found.mkdir(parents=True)
+    return found
+
+
+def want(directory: Path, profile: str = "") -> None:
+    wanted = {"names": ["b.example", "a.example"], "directory_url": URL, "email": "", "profile": profile}
+    (directory / "config/wanted.json").write_text(json.dumps(wanted), encoding="utf-8")
+
+
+def issue(lineage: Path) -> None:
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "a.example")])
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number()).not_valid_before(now)
+    names = x509.SubjectAlternativeName([x509.DNSName("b.example"), x509.DNSName("a.example")])
+    builder = builder.not_valid_after(now + timedelta(days=1)).add_extension(names, critical=False)
+    (lineage / "fullchain.pem").write_bytes(builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM))
+    (lineage / "privkey.pem").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+
+def test_what_is_issued_is_handed_over_once_and_for_its_reader_only(lineage: Path, tmp_path: Path) -> None:
+    issue(lineage)
+    run(force=False)
+    issued = tmp_path / "issued/certificate.json"
+    found = json.loads(issued.read_text(encoding="utf-8"))
+    assert (found["names"], found["directory_url"], found["profile"]) == (["a.example", "b.example"], URL, "")
+    assert found["private_key"] == (lineage / "privkey.pem").read_text(encoding="ascii")
+    assert issued.stat().st_mode & 0o777 == 0o600
+    before = issued.stat().st_ino
+    run(force=False)
+    assert issued.stat().st_ino == before, "the same was handed over again"
+    issue(lineage)
+    run(force=False)
+    assert json.loads(issued.read_text(encoding="utf-8"))["serial"] != found["serial"]
+
+
+def test_a_key_that_is_not_the_certificates_is_not_handed_over(lineage: Path, tmp_path: Path) -> None:
+    issue(lineage)
+    other = (lineage / "privkey.pem").read_bytes()
+    issue(lineage)
+    (lineage / "privkey.pem").write_bytes(other)
+    with pytest.raises(AcmeError, match="is not that of the certificate"):
+        run(force=False)
+    assert list((tmp_path / "issued").iterdir()) == []
+
+
+def test_what_certbot_is_asked_for(lineage: Path, tmp_path: Path) -> None:
+    def asked(*, force: bool = False) -> list[str]:
+        run(force=force)
+        return (tmp_path / "asked").read_text(encoding="utf-8").split()
+
+    issue(lineage)
+    words = asked()
+    assert [words[at + 1] for at, word in enumerate(words) if word == "--domain"] == ["b.example", "a.example"]
+    assert "--keep-until-expiring" in words
+    assert f"CA={seawall_acme.AUTHORITIES}" in words
+    assert "--force-renewal" in asked(force=True)
+    # One that lives for another time is wanted, which certbot does not see by itself.
+    want(tmp_path, profile="shortlived")
+    assert {"--force-renewal", "--required-profile=shortlived"} <= set(asked())
+    assert "--keep-until-expiring" in asked()
+    (tmp_path / "config/ca_bundle.pem").touch()
+    assert f"CA={seawall_acme.AUTHORITIES}" in asked()
+    (tmp_path / "config/ca_bundle.pem").write_text("one", encoding="ascii")
+    assert f"CA={tmp_path}/config/ca_bundle.pem" in asked()

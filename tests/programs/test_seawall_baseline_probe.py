@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import os
+import pwd
+import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import pytest
+import seawall_baseline_probe
 from module_run import module_run
-from seawall_baseline_probe import file_state, parent_of, parse_settings, parse_units, safe_from_others, sysctl_value, uplinks
+from seawall_baseline_probe import (
+    file_state,
+    key_files,
+    parent_of,
+    parse_settings,
+    parse_units,
+    safe_from_others,
+    sysctl_value,
+    uplinks,
+)
 
 SHOWN = """Id=ssh.service
 ActiveState=active
@@ -96,3 +112,54 @@ def test_the_module_answers_on_any_machine() -> None:
     assert answer["rc"] == 0
     assert answer["missing_directories"] == ["/nowhere"]
     assert answer["account"] == {"exists": False}
+
+
+@pytest.mark.parametrize(
+    ("path", "mode", "owner", "safe"),
+    [
+        ("/home/anna/.ssh/keys", 0o600, 1000, True),
+        ("/home/anna/.ssh/keys", 0o600, 1001, False),
+        ("/home/anna", 0o775, 1000, False),
+        ("/home", 0o777, 0, False),
+        ("/", 0o755, 1001, False),
+    ],
+)
+def test_keys_count_where_they_and_all_above_them_are_safe(
+    monkeypatch: pytest.MonkeyPatch, path: str, mode: int, owner: int, safe: bool
+) -> None:
+    def stat(asked: str) -> SimpleNamespace:
+        return SimpleNamespace(st_mode=mode, st_uid=owner) if asked == path else SimpleNamespace(st_mode=0o755, st_uid=0)
+
+    monkeypatch.setattr(seawall_baseline_probe, "os", SimpleNamespace(stat=stat, path=os.path))
+    assert safe_from_others("/home/anna/.ssh/keys", 1000) == safe
+
+
+def test_units_that_load_anew_are_active() -> None:
+    assert parse_units("Id=x.service\nActiveState=reloading\n", 1.0, 1.0)["x.service"]["active"]
+
+
+def test_the_files_that_keys_are_read_from() -> None:
+    anna = pwd.struct_passwd(("anna", "x", 1000, 1000, "", "/home/anna", "/bin/sh"))
+    patterns = ".ssh/authorized_keys %h/.more /etc/keys/%u none"
+    expected = ["/home/anna/.ssh/authorized_keys", "/home/anna/.more", "/etc/keys/anna"]
+    assert key_files(anna, patterns) == expected
+
+
+def test_the_session_is_the_outermost_that_knows_of_a_connection() -> None:
+    here = {name: value for name, value in os.environ.items() if name not in {"SSH_CONNECTION", "SUDO_USER"}}
+    code = "import json, seawall_baseline_probe as probe; print(json.dumps(probe.session()))"
+    modules = str(Path(__file__).parents[2] / "plugins/modules")
+
+    def session(*connections: str) -> dict[str, object]:
+        inner = [sys.executable, "-c", code]
+        for connection in reversed(connections):
+            # A shell that waits for what it runs, so that its environment can be seen above.
+            inner = ["env", f"SSH_CONNECTION={connection}", "sh", "-c", '"$@"; exit $?', "sh", *inner]
+        environment = here | {"PYTHONPATH": modules}
+        found: dict[str, object] = json.loads(subprocess.check_output(inner, env=environment, text=True))
+        return found
+
+    me = pwd.getpwuid(os.getuid()).pw_name
+    assert session() == {"user": me, "client": "", "port": 0}
+    first, second = "203.0.113.7 50000 203.0.113.10 2222", "198.51.100.1 50001 198.51.100.2 22"
+    assert session(first, second) == {"user": me, "client": "203.0.113.7", "port": 2222}

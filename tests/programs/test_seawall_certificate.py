@@ -186,3 +186,68 @@ def test_with_an_installation_of_another_state_it_says_so(
 def test_without_an_installation_it_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(tmp_path), "check"]) == 1
     assert capsys.readouterr().err.startswith("seawall-certificate: ")
+
+
+@pytest.mark.parametrize("takes", [True, False], ids=["nginx takes it", "nginx refuses it"])
+def test_an_edge_that_serves_another_one_is_asked_to_look_and_then_to_load(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, takes: bool
+) -> None:
+    issued = issue(installation)
+    calls: list[list[str]] = []
+
+    def compose(_: Installation, *arguments: str, **__: int) -> subprocess.CompletedProcess[str]:
+        calls.append([word for word in arguments if not word.startswith("--")])
+        return subprocess.CompletedProcess([], 0 if takes or "reload" in arguments else 1, "", "")
+
+    def served(_: Installation) -> bytes:
+        is_loaded = calls and calls[-1][-1] == "reload"
+        return seawall_certificate.first_certificate(issued["fullchain"]) if is_loaded else b"another one"
+
+    monkeypatch.setattr(Installation, "compose", compose)
+    monkeypatch.setattr(seawall_certificate, "served", served)
+    monkeypatch.setattr(seawall_certificate, "LOAD_SECONDS", 1)
+    if takes:
+        assert seawall_certificate.run(installation, "check", force=False) == {"changed": True}
+        assert seawall_certificate.run(installation, "install", force=False) == {"changed": True}
+        assert seawall_certificate.run(installation, "check", force=False) == {"changed": False}
+    else:
+        with pytest.raises(CertificateError, match="goes on with the one before"):
+            seawall_certificate.run(installation, "install", force=False)
+    test, reload = ["exec", "edge", "nginx", "-t", "-q"], ["exec", "edge", "nginx", "-s", "reload"]
+    assert calls == ([test, reload] if takes else [test])
+
+
+@pytest.mark.parametrize(
+    ("code", "errors", "told"),
+    [
+        (0, "", ""),
+        (124, "", "did not finish within"),
+        (1, "noise\nseawall-acme: a.example: no.\n", "^a.example: no.$"),
+        (1, "one\ntwo\nthree\n", "^two three$"),
+        (3, "", "ended with 3"),
+    ],
+)
+def test_the_authority_is_asked_and_its_refusal_told(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch, code: int, errors: str, told: str
+) -> None:
+    """And what it had issued before is brought into use all the same."""
+    issued = issue(installation)
+    calls: list[tuple[str, ...]] = []
+
+    def compose(_: Installation, *arguments: str, **__: int) -> subprocess.CompletedProcess[str]:
+        calls.append(arguments)
+        return subprocess.CompletedProcess([], code, "", errors)
+
+    monkeypatch.setattr(Installation, "compose", compose)
+    for force in (False, True):
+        if told:
+            with pytest.raises(CertificateError, match=told):
+                seawall_certificate.run(installation, "renew", force=force)
+        else:
+            seawall_certificate.run(installation, "renew", force=force)
+        assert (calls[-1][-1] == "--force") == force
+    assert in_use(installation)[0] == issued["fullchain"]
+
+
+def test_names_fit_in_any_order(installation: Installation) -> None:
+    assert fits(issue(installation, names=["b.example", "a.example"]), WANTED)

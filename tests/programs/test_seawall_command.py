@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -274,3 +275,168 @@ def test_a_file_that_is_named_and_missing_is_told_in_one_sentence(tmp_path: Path
     assert done.stdout == ""
     assert done.stderr.startswith(f"seawall: {missing} is missing: ")
     assert done.stderr.count("\n") == 1
+
+
+# What the script needs of a machine, so that a test can leave the rest out.
+NEEDED = ["basename", "cat", "cut", "dirname", "grep", "readlink", "sed", "sha256sum"]
+
+
+def machine(tmp_path: Path, *, user: int = 0, **programs: str) -> Path:
+    """A checkout with one verb, beside the only programs that its machine has; `id` says who it is."""
+    tools = tmp_path / "tools"
+    (tmp_path / "playbooks").mkdir()
+    tools.mkdir()
+    shutil.copy(ROOT / "seawall", tmp_path)
+    (tmp_path / "playbooks/dance.yml").write_text("# Dance till dawn.\n# Not this.\n", encoding="utf-8")
+    for name in NEEDED:
+        (tools / name).symlink_to(shutil.which(name) or "")
+    for name, text in {"id": f"echo {user}", **{name.replace("_", "-"): text for name, text in programs.items()}}.items():
+        (tools / name).write_text(f"#!/bin/sh\n{text}\n", encoding="utf-8")
+        (tools / name).chmod(0o755)
+    return tmp_path
+
+
+def typed(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    command, environment = ["/bin/sh", str(checkout / "seawall"), *words], {"PATH": str(checkout / "tools")}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_list_is_read_from_the_playbooks(tmp_path: Path) -> None:
+    done = typed(machine(tmp_path))
+    listed = [line.split(maxsplit=1) for line in done.stdout.splitlines() if line.startswith("  ")]
+    assert listed[0] == ["dance", "Dance till dawn."]
+    assert [verb for verb, _ in listed] == ["dance", "init", "test"]
+
+
+@pytest.mark.parametrize(
+    ("sudo", "words"),
+    [({}, "run as root, or install sudo"), ({"sudo": "exit 1"}, "sudo asks for a password: add -K")],
+    ids=["no sudo", "a password"],
+)
+def test_who_is_not_root_here_is_told_what_to_do(tmp_path: Path, sudo: dict[str, str], words: str) -> None:
+    checkout = machine(tmp_path, user=1000, **sudo)
+    done = typed(checkout, "dance")
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert words in done.stderr
+    # Another host, or a password to come, is another matter: the next thing that is missing is told.
+    for option in ("-iother,", "-K"):
+        assert "requirements.txt is missing" in typed(checkout, "dance", option).stderr
+
+
+def test_root_and_who_becomes_it_go_on(tmp_path: Path) -> None:
+    checkout = machine(tmp_path, user=1000, sudo='[ "$*" = "-n true" ]')
+    assert "requirements.txt is missing" in typed(checkout, "dance").stderr
+
+
+# As old as it is told to be.
+OLD_PYTHON = f"""[ "$1" = -V ] && {{ echo Python 3.9.2; exit; }}
+exec {sys.executable} -c 'import sys; sys.version_info = (3, 9, 2, "final", 0); exec(sys.argv[1])' "$2" """
+
+
+@pytest.mark.parametrize(
+    ("user", "programs", "words"),
+    [
+        (0, {"python3": OLD_PYTHON}, "needs Python 3.11 or newer on this machine, and python3 is 3.9.2"),
+        (0, {}, "there is no apt-get to install it with"),
+        (1000, {"apt_get": ""}, "must install a package and needs root for it"),
+        (0, {"apt_get": "[ $1 != update ]", "env": 'exec "$@"'}, "apt could not read its sources"),
+        (0, {"apt_get": "[ $1 = update ]", "env": 'shift; exec "$@"'}, "apt could not install python3-venv"),
+    ],
+    ids=["too old", "no apt", "no root", "no sources", "no package"],
+)
+def test_a_machine_without_the_right_python_is_told(tmp_path: Path, user: int, programs: dict[str, str], words: str) -> None:
+    checkout = machine(tmp_path, user=user, **programs)
+    (checkout / "requirements.txt").touch()
+    done = typed(checkout, "dance", "--inventory=x,")
+    assert done.returncode == 1
+    assert words in done.stderr
+    assert not (checkout / ".venv").exists()
+
+
+@pytest.fixture
+def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A checkout whose environments are made by the stand-in, which goes on at once."""
+    checkout, tools = tmp_path / "checkout", tmp_path / "tools"
+    for directory in (checkout / "playbooks", tools):
+        directory.mkdir(parents=True)
+    shutil.copy(ROOT / "seawall", checkout)
+    shutil.copy(ROOT / "playbooks/check.yml", checkout / "playbooks")
+    (checkout / "requirements.txt").write_text("one\n", encoding="utf-8")
+    (tools / "python3").write_text(PYTHON, encoding="utf-8")
+    (tools / "python3").chmod(0o755)
+    (tmp_path / "go").touch()
+    for name, value in {"BEGUN": str(tmp_path / "begun"), "GO": str(tmp_path / "go"), "HOLD": ""}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", str(tools), prepend=":")
+    return checkout
+
+
+def check(checkout: Path) -> Path:
+    """The environment that a verb was run in."""
+    done = seawall(checkout, "check", "--inventory=x,")
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.splitlines()[0]).parents[1]
+
+
+def test_an_installation_that_is_killed_leaves_no_environment(made: Path, tmp_path: Path) -> None:
+    (tmp_path / "go").unlink()
+    command = ["./seawall", "check", "--inventory=x,"]
+    with subprocess.Popen(command, cwd=made, start_new_session=True, stderr=subprocess.DEVNULL) as killed:
+        try:
+            waited_for(tmp_path / "begun", 1)
+        finally:
+            os.killpg(killed.pid, signal.SIGKILL)
+    assert not (made / ".venv").exists()
+    (tmp_path / "go").touch()
+    assert check(made) == (made / ".venv").resolve()
+    assert len((tmp_path / "begun").read_text(encoding="utf-8").splitlines()) == 2
+
+
+def test_packages_that_cannot_be_installed_are_told_and_leave_nothing(made: Path, tmp_path: Path) -> None:
+    python = tmp_path / "tools/python3"
+    python.write_text(PYTHON.replace("echo begun", "exit 1; echo begun"), encoding="utf-8")
+    done = seawall(made, "check", "--inventory=x,")
+    assert done.returncode == 1
+    assert "could not install the packages in requirements.txt" in done.stderr
+    assert not (made / ".venv").exists()
+    assert list((made / ".cache").iterdir()) == []
+
+
+@pytest.mark.parametrize("harm", ["broken", "older"])
+def test_an_environment_of_no_use_is_made_anew(made: Path, harm: str) -> None:
+    if harm == "older":
+        # Before it was a link.
+        (made / ".venv/bin").mkdir(parents=True)
+    else:
+        before = check(made)
+        (before / "bin/python").write_text("#!/bin/sh\nexit 1\n", encoding="utf-8")
+    now = check(made)
+    assert (made / ".venv").is_symlink()
+    assert now == (made / ".venv").resolve()
+    assert harm == "older" or now != before
+
+
+def test_environments_go_when_nobody_uses_them(made: Path, tmp_path: Path) -> None:
+    used = check(made)
+    # Of somebody who sees the checkout under another path, one of now and one of long ago.
+    fresh, stale = (made / f".cache/venv-2147483646-{name}" for name in ("fresh", "stale"))
+    for other in (fresh, stale):
+        other.mkdir()
+        (other / ".installed").write_text(f"requirements.txt x -/elsewhere/.cache/{other.name};", encoding="utf-8")
+    os.utime(stale, (1, 1))
+    hold = tmp_path / "hold"
+    os.mkfifo(hold)
+    environment = os.environ | {"HOLD": str(hold)}
+    command = ["./seawall", "check", "--inventory=x,"]
+    with subprocess.Popen(command, cwd=made, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as running:
+        assert running.stdout
+        running.stdout.readline()
+        (made / "requirements.txt").write_text("two\n", encoding="utf-8")
+        try:
+            now = check(made)
+            assert {path.name for path in (made / ".cache").iterdir()} == {used.name, now.name, fresh.name}
+        finally:
+            os.close(os.open(hold, os.O_RDWR))
+    (made / "requirements.txt").write_text("three\n", encoding="utf-8")
+    now = check(made)
+    assert {path.name for path in (made / ".cache").iterdir()} == {now.name, fresh.name}

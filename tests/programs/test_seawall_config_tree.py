@@ -106,3 +106,42 @@ def test_units_that_systemd_has_not_read_count_as_changed(tmp_path: Path, monkey
         assert (answer["changed"], answer["changed_files"]) == (bool(found), found)
     (programs / "systemctl").write_text("#!/bin/sh\necho no systemd here >&2\nexit 1\n", encoding="utf-8")
     assert not install(tree, units)["changed"]
+
+
+def test_what_is_not_pruned_stays(tmp_path: Path) -> None:
+    install(tmp_path, FILES)
+    (tmp_path / "of-others").write_text("", encoding="utf-8")
+    arguments = {"path": str(tmp_path), "files": FILES, "prune": False, **OWN}
+    assert not module_run("seawall_config_tree", arguments=arguments)["changed"]
+    assert (tmp_path / "of-others").exists()
+
+
+def test_an_absolute_path_is_refused(tmp_path: Path) -> None:
+    assert install(tmp_path / "tree", [{"path": str(tmp_path / "outside"), "content": ""}])["failed"]
+    assert not (tmp_path / "outside").exists()
+
+
+def test_a_file_is_replaced_and_never_written_over(tmp_path: Path) -> None:
+    """Who has it open reads the old one to its end."""
+    install(tmp_path, FILES)
+    with (tmp_path / "a.conf").open(encoding="utf-8") as stream:
+        install(tmp_path, [FILES[0] | {"content": "new\n"}, FILES[1]])
+        assert stream.read() == "one\n"
+
+
+def test_directories_get_their_mode_and_the_candidate_leaves_no_trace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "staging"))
+    (tmp_path / "staging").mkdir()
+    tree = tmp_path / "tree"
+    arguments = {"path": str(tree), "files": FILES, "directory_mode": "0711", "validate": "true %s", **OWN}
+    assert module_run("seawall_config_tree", arguments=arguments)["changed"]
+    assert {path.stat().st_mode & 0o7777 for path in (tree, tree / "sub")} == {0o711}
+    assert not list((tmp_path / "staging").glob("seawall-candidate-*"))
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file away")
+def test_an_owner_is_put_right(tmp_path: Path) -> None:
+    install(tmp_path, FILES)
+    os.chown(tmp_path / "a.conf", 10101, 10101)
+    assert install(tmp_path, FILES)["changed_files"] == ["a.conf"]
+    assert (tmp_path / "a.conf").stat().st_uid == os.getuid()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import getpass
 import json
 import os
@@ -9,10 +10,12 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
+import seawall_run
 from module_run import module_run
 from seawall_deploy_lock import GRACE_SECONDS
 from seawall_run import is_run, machine, name_of
@@ -208,3 +211,65 @@ def test_a_run_is_its_ansible_playbook_whoever_asks_within_it(tmp_path: Path, op
     assert run["machine"] == machine()
     assert run["who"].startswith(f"{getpass.getuser()}@")
     assert name_of(int(parent.partition(":")[0])) == "", "it has ended"
+
+
+@pytest.mark.parametrize("then", ["another has it", "it is removed"])
+def test_who_comes_while_another_writes_waits_and_reads_what_that_wrote(lock: Path, then: str) -> None:
+    take(lock, ANNA)
+    written = lock.read_text(encoding="utf-8")
+    lock.write_text("", encoding="utf-8")
+    with lock.open("r+", encoding="utf-8") as stream, ThreadPoolExecutor(1) as pool:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        answer = pool.submit(take, lock, BEN)
+        with suppress(TimeoutError):
+            answer.result(timeout=3)
+        if then == "it is removed":
+            lock.unlink()
+        else:
+            stream.write(written)
+            stream.flush()
+        fcntl.flock(stream, fcntl.LOCK_UN)
+    assert bool(answer.result().get("failed")) == (then == "another has it")
+    record = json.loads(lock.read_text(encoding="utf-8"))
+    assert record["who"] == ("anna@desk" if then == "another has it" else "ben@desk")
+
+
+def test_the_lock_is_a_file_of_its_own_that_others_cannot_read(lock: Path) -> None:
+    take(lock, ANNA)
+    assert lock.stat().st_mode & 0o777 == 0o600
+    lock.rename(lock.with_name("other"))
+    lock.symlink_to("other")
+    with pytest.raises(AssertionError, match="symbolic links"):
+        take(lock, BEN | {"living": ["22:2"]})
+    assert json.loads(lock.with_name("other").read_text(encoding="utf-8"))["who"] == "anna@desk"
+
+
+def test_a_run_on_the_host_that_has_ended_and_is_not_reaped_does_not_live(lock: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as ended:
+        take(lock, ANNA | {"machine": machine(), "process": name_of(ended.pid)})
+        assert take(lock, ELSEWHERE)["failed"]
+        ended.kill()
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        assert not take(lock, ELSEWHERE).get("failed")
+
+
+def test_who_asks_for_what_nobody_has_leaves_no_lock(lock: Path) -> None:
+    assert take(lock, ELSEWHERE, state="kept")["failed"]
+    assert not lock.exists()
+
+
+def test_a_run_that_is_started_as_a_module_is_one_and_names_who_stands_behind_sudo(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = "import sys; sys.stdin.read()"
+    words = ["python3", "-c", code, "-m", "ansible", "playbook", "playbooks/deploy.yml"]
+    with subprocess.Popen(words, executable=sys.executable, stdin=subprocess.PIPE) as started:
+        deadline = time.monotonic() + 20
+        while "playbook" not in Path(f"/proc/{started.pid}/cmdline").read_text(encoding="utf-8"):
+            assert time.monotonic() < deadline
+        assert is_run(started.pid)
+        monkeypatch.setattr(seawall_run, "this_run", lambda: name_of(started.pid))
+        monkeypatch.setenv("SUDO_USER", "anna")
+        (run,) = seawall_run.LookupModule().run([])
+        assert started.stdin
+        started.stdin.close()
+    assert run["who"].startswith("anna@")
+    assert run["process"] in run["living"]

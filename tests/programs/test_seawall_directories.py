@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import pytest
 from module_run import module_run
 
 WANTED = [
@@ -42,3 +43,17 @@ def test_a_root_behind_a_link_stays_one(tmp_path: Path) -> None:
 def test_check_mode_makes_nothing(tmp_path: Path) -> None:
     assert make(tmp_path / "root", check_mode=True)["changed"]
     assert not (tmp_path / "root").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a directory away")
+def test_each_gets_its_owner_and_gets_it_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(WANTED[1], "owner", 10101)
+    monkeypatch.setitem(WANTED[1], "group", 10102)
+    root = tmp_path / "root"
+    make(root)
+    assert root.stat().st_mode & 0o7777 == 0o755
+    for _ in range(2):
+        status = (root / "open/closed").stat()
+        assert (status.st_uid, status.st_gid) == (10101, 10102)
+        os.chown(root / "open/closed", 0, 0)
+        assert make(root)["directories"] == [str(root / "open/closed")]

@@ -6,6 +6,7 @@ import os
 import socket
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 import pytest
 from module_run import module_run
@@ -17,6 +18,7 @@ from seawall_host_probe import (
     other_roots,
     parse_os_release,
     reachable_ports,
+    read,
 )
 
 
@@ -113,3 +115,49 @@ def test_a_port_of_udp_is_another_one() -> None:
         answer = module_run("seawall_host_probe", arguments=arguments)
         assert list(answer["taken_ports"]) == [f"{port}/udp"]
         assert f"(pid {os.getpid()})" in answer["taken_ports"][f"{port}/udp"]
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """One that says what stands in the file `publishes` of who publishes a port, and nothing else."""
+    (tmp_path / "docker").write_text(f"#!/bin/sh\ncase $* in *publish=*) cat {tmp_path}/publishes ;; esac\n", encoding="utf-8")
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "publishes").touch()
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    return tmp_path
+
+
+def probe(*ports: int, **more: object) -> dict[str, Any]:
+    arguments = {"paths": ["/"], "address": "127.0.0.1", "ports": list(ports), "project": "seawall-none", "root": "/none"}
+    return module_run("seawall_host_probe", arguments=arguments | more)
+
+
+def test_ports_that_the_project_itself_publishes_are_not_taken(docker: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert list(probe(port)["taken_ports"]) == [str(port)]
+        (docker / "publishes").write_text("c0ffee\n", encoding="utf-8")
+        assert probe(port)["taken_ports"] == {}
+
+
+@pytest.mark.usefixtures("docker")
+def test_a_port_of_ipv6_is_taken_and_one_of_a_mere_connection_is_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, socket.create_connection(server.getsockname()) as client:
+        assert probe(client.getsockname()[1])["taken_ports"] == {}
+    if socket.has_dualstack_ipv6():
+        with socket.create_server(("::1", 0), family=socket.AF_INET6) as server:
+            port = server.getsockname()[1]
+            assert f"(pid {os.getpid()})" in probe(port)["taken_ports"][str(port)]
+
+
+def test_a_connected_socket_of_udp_holds_its_port() -> None:
+    with socket.socket(type=socket.SOCK_DGRAM) as taken:
+        taken.connect(("127.0.0.1", 9))
+        port = taken.getsockname()[1]
+        assert list(probe(udp_ports=[port])["taken_ports"]) == [f"{port}/udp"]
+
+
+def test_the_disk_of_the_engines_data_is_told_as_well() -> None:
+    assert {"/", engine_data(read("/etc/docker/daemon.json"), "/nowhere/data")} == set(
+        probe(data_root="/nowhere/data")["free_gib"]
+    )

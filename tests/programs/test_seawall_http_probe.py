@@ -127,3 +127,11 @@ def test_without_an_authority_any_certificate_will_do(tmp_path: Path, certificat
     socket = tmp_path / "a.sock"
     with serving(socket, itertools.repeat(200), certificate):
         assert probe(0, {"socket": str(socket), "url": "https://other.example.test/"})["rc"] == 0
+
+
+def test_each_request_must_be_answered_as_wanted(tmp_path: Path) -> None:
+    socket = tmp_path / "a.sock"
+    requests: list[dict[str, object]] = [{"socket": str(socket), "url": f"http://x/{path}"} for path in ("first", "second")]
+    with serving(socket, iter([200, 500])):
+        answer = probe(0, *requests)
+    assert answer["msg"].startswith("http://x/second is answered with 500")

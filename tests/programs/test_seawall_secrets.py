@@ -216,3 +216,63 @@ def test_other_files_are_listed_but_left_out_of_the_fingerprint(directory: Path,
     second = run(directory, capsys)
     assert second["files"]["first_user_password"] is True
     assert second["fingerprint"] == first["fingerprint"]
+
+
+def test_a_check_repairs_nothing(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(directory, capsys)
+    (directory / "jwt_secret").chmod(0o600)
+    assert run(directory, capsys, check=True)["repaired"] == ["jwt_secret"]
+    assert stat.S_IMODE((directory / "jwt_secret").stat().st_mode) == 0o600
+
+
+def test_a_directory_that_others_can_enter_is_closed_and_told(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(directory, capsys)
+    directory.chmod(0o755)
+    assert run(directory, capsys)["changed"]
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert not run(directory, capsys)["changed"]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(b"password" * 5, "holds a value that protects nothing: it repeats itself"), (b"\xff" * 40, "is not text")],
+)
+def test_a_file_that_protects_nothing_is_refused_and_stays(
+    directory: Path, capsys: pytest.CaptureFixture[str], content: bytes, words: str
+) -> None:
+    run(directory, capsys)
+    (directory / "jwt_secret").unlink()
+    (directory / "jwt_secret").write_bytes(content)
+    with patch_module_args({"path": str(directory), "secrets": WANTED}), pytest.raises(SystemExit):
+        module.main()
+    assert words in json.loads(capsys.readouterr().out)["refusal"]
+    assert (directory / "jwt_secret").read_bytes() == content
+
+
+def test_fingerprints_cannot_be_made_from_guesses(directory: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """They stand on labels that others read: the same values under another key are another fingerprint."""
+    first = run(directory, capsys)
+    (directory / module.FINGERPRINT_KEY).unlink()
+    second = run(directory, capsys)
+    assert not first["fingerprints"].items() & second["fingerprints"].items()
+
+
+def test_a_verifier_of_too_few_rounds_is_recomputed() -> None:
+    salt = b"0123456789abcdef"
+    assert module.verifies(module.scram_verifier(STRONG, salt), STRONG)
+    assert not module.verifies(module.scram_verifier(STRONG, salt, module.SCRAM_ITERATIONS - 1), STRONG)
+
+
+@pytest.mark.skipif(ME != 0, reason="only root can give a file away")
+def test_files_belong_to_the_container_that_reads_them(
+    directory: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(WANTED[0], "owner", 10101)
+    monkeypatch.setitem(WANTED[3], "owner", 10102)
+    run(directory, capsys)
+    owners = {path.name: (path.stat().st_uid, path.stat().st_gid) for path in directory.iterdir()}
+    assert owners["db_app_password"] == (10101, 10101)
+    assert owners["db_verifiers"] == (10102, 10102)
+    os.chown(directory / "db_app_password", 0, 0)
+    assert run(directory, capsys)["repaired"] == ["db_app_password"]
+    assert (directory / "db_app_password").stat().st_uid == 10101

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from module_run import module_run
 from seawall_stack_state import describe, is_ready, last_release
 
 
@@ -81,3 +84,58 @@ def test_ready_is_what_answers_so(tmp_path: Path, answer: bytes, ready: bool) ->
         assert is_ready(path) == ready
         thread.join()
     assert not is_ready(path)
+
+
+@pytest.fixture
+def stack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., dict[str, Any]]:
+    """The module's answer; its docker has one container, hashes a text by its length, and knows a file of what it was asked."""
+    (tmp_path / "inspected").write_text(json.dumps([container()]), encoding="utf-8")
+    (tmp_path / "docker").write_text(
+        f"""#!/bin/sh
+echo "$*" >>{tmp_path}/asked
+[ ! -e {tmp_path}/silent ] || {{ [ "$1" = compose ] || {{ echo no daemon >&2; exit 1; }}; }}
+case $1 in
+compose) for word; do [ -f "$word" ] && cat "$word" >>{tmp_path}/texts; done; echo api-blue h1; echo edge h2 ;;
+ps) echo c0ffee ;;
+inspect) cat {tmp_path}/inspected ;;
+esac
+""",
+        encoding="utf-8",
+    )
+    (tmp_path / "docker").chmod(0o755)
+    (tmp_path / "current").symlink_to("blue")
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+
+    def answer(*, check_mode: bool = False) -> dict[str, Any]:
+        arguments: dict[str, object] = {
+            "project": "shop",
+            "stack": "the stack;",
+            "overlays": ["one;", "two;"],
+            "environment": "variables;",
+            "services": ["api-blue", "edge"],
+            "release_link": str(tmp_path / "current"),
+            "release_journal": str(tmp_path / "absent"),
+            "release_socket": str(tmp_path / "absent.sock"),
+        }
+        return module_run("seawall_stack_state", check_mode=check_mode, arguments=arguments)
+
+    return answer
+
+
+def test_what_there_is_is_told_beside_what_is_missing(stack: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    answer = stack()
+    assert answer["services"]["api-blue"]["current"]
+    assert answer["services"]["edge"]["exists"] is False
+    assert answer["active_colour"] == "blue"
+    assert answer["active_since"].endswith("Z")
+    assert (tmp_path / "texts").read_text(encoding="utf-8") == "the stack;one;two;variables;"
+    asked = (tmp_path / "asked").read_text(encoding="utf-8")
+    # What ran once and ended is no container of a service.
+    assert "label=com.docker.compose.oneoff=False --filter label=com.docker.compose.project=shop" in asked
+
+
+def test_an_engine_that_does_not_answer_is_told_but_by_a_check(stack: Callable[..., dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "silent").touch()
+    assert stack()["msg"] == "The Docker Engine does not answer: no daemon"
+    answer = stack(check_mode=True)
+    assert (answer["rc"], answer["services"]["api-blue"]["exists"]) == (0, False)

@@ -224,3 +224,15 @@ def test_an_id_that_nobody_has_and_one_that_is_none() -> None:
     refused = module_run("seawall_trace", arguments={"project": "seawall", "id": "a b"})
     assert refused["rc"] == 1
     assert "./seawall trace -e id=THE_ID" in refused["msg"]
+
+
+def test_spans_that_belong_to_each_other_in_a_circle_end() -> None:
+    spans = [Span("a", "", "s", "first", 1, 0), Span("b", "a", "s", "second", 2, 0), Span("a", "b", "s", "again", 3, 0)]
+    assert [line.split()[0] for line in tree(spans)] == ["first", "second"]
+
+
+def test_what_a_container_writes_to_its_stderr_is_part_of_its_log(host: Path) -> None:
+    docker = host / "docker"
+    docker.write_text(docker.read_text(encoding="utf-8").replace('logs-"$2"', 'logs-"$2" >&2'), encoding="utf-8")
+    answer = module_run("seawall_trace", arguments={"project": "seawall", "id": "the-one"})
+    assert answer["screen"] == [line_text(SERVICE), line_text(EDGE)]

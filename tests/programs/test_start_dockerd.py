@@ -94,3 +94,30 @@ def test_engine_that_stops_again_is_told_from_one_that_is_slow(trace: Path) -> N
     result = start(trace, timeout=20)
     assert result.returncode == 1
     assert "stopped again" in result.stderr
+
+
+def test_the_engine_is_started_in_the_background_with_its_log_and_pid_file(trace: Path) -> None:
+    assert start(trace).returncode == 0
+    assert (trace / "call").read_text().split() == [
+        *("--start", "--quiet", "--background", "--make-pidfile", "--pidfile", f"{trace}/run/seawall.pid"),
+        *("--output", f"{trace}/log", "--exec", f"{trace}/bin/dockerd", "--"),
+    ]
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["as started", "after an upgrade"])
+def test_an_engine_that_we_have_started_is_not_started_twice(trace: Path, replaced: bool) -> None:
+    with running(trace / "bin/dockerd") as pid:
+        if replaced:
+            (trace / "bin/dockerd").unlink()
+        (trace / "run/seawall.pid").write_text(str(pid))
+        (trace / "started").touch()
+        assert start(trace).returncode == 0
+    assert (trace / "run/seawall.pid").exists()
+    assert not (trace / "call").exists()
+
+
+def test_what_is_not_dockerd_yet_has_a_moment_to_become_it(trace: Path) -> None:
+    """start-stop-daemon writes the number down before it is the engine."""
+    slow = f'#!/bin/sh\necho 2147483646 >{trace}/run/seawall.pid\n(sleep 0.5; touch "$TRACE/started") >/dev/null 2>&1 &\n'
+    (trace / "bin/start-stop-daemon").write_text(slow)
+    assert start(trace).returncode == 0

@@ -54,3 +54,20 @@ def test_what_does_not_belong_together_is_refused_by_name(verdicts: dict[str, Ve
 def test_what_was_refused_is_still_there(root: Path) -> None:
     assert (root / "secrets/jwt_secret").read_text(encoding="utf-8") == "not a real one"
     assert sorted(path.name for path in root.iterdir()) == ["backups", "compose", "secrets"]
+
+
+@pytest.mark.parametrize("answer", [None, "theirs"], ids=["none", "another"])
+def test_without_the_right_word_nothing_is_removed(tmp_path: Path, answer: str | None) -> None:
+    root = tmp_path / "ours"
+    (root / "secrets").mkdir(parents=True)
+    (root / "compose").mkdir()
+    (root / "compose/.env").write_text(f"SEAWALL_PROJECT={PROJECT}\n", encoding="utf-8")
+    here = {"ansible_connection": "local", "ansible_become": False, "ansible_python_interpreter": sys.executable}
+    inventory = tmp_path / "hosts.yml"
+    settings = here | {"seawall_project": PROJECT, "seawall_root": str(root)}
+    inventory.write_text(yaml.safe_dump({"seawall": {"hosts": {"ours": settings}}}), encoding="utf-8")
+    given = {"delete_data": True} | ({"confirm": answer} if answer else {})
+    (verdict,) = check_hosts(inventory, "--extra-vars", json.dumps(given), verb="teardown").values()
+    assert verdict.last_task == "Stop unless it was confirmed"
+    assert f"add -e confirm={PROJECT}" in verdict.messages[0]
+    assert sorted(path.name for path in root.iterdir()) == ["compose", "secrets"]

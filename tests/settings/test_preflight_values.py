@@ -832,6 +832,7 @@ def verdicts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Ver
             "test_taken_port": taken.getsockname()[1],
             "test_taken_udp_port": taken_udp.getsockname()[1],
             "seawall_domain": "localhost",
+            "seawall_project": "seawall-of-nobody",
             "seawall_root": "/srv/seawall-of-no-host/root",
             # Whatever this machine is, it is good enough.
             "preflight_minimums": {"memory_mib": 1, "free_gib": 0},
