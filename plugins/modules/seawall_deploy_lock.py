@@ -135,7 +135,12 @@ def main() -> None:
     run: dict[str, Any] = module.params["run"]
     # Of this boot, whatever happens to the clock meanwhile.
     now = time.monotonic()
-    descriptor = opened(path)
+    try:
+        descriptor = opened(path)
+    except OSError as error:
+        module.fail_json(
+            msg=f"No lock can be kept in {path}: {error.strerror}. Remove on the host what is there, or mend its directory."
+        )
     record = record_in(descriptor)
     is_ours = bool(record) and is_same(record, run)
     if module.params["state"] == "free":

@@ -72,6 +72,10 @@ def test_a_script_whose_hash_the_page_does_not_name_does_not_run(window: Window)
     window.problems.clear()
 
 
+# Of the page's ground, from 0 to 255.
+BRIGHTNESS = "Math.max(...getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3))"
+
+
 def look(window: Window, name: str) -> None:
     """In both schemes, wide and narrow: nothing is cut off, all can be read, and what can be used has a name."""
     for scheme in ("light", "dark"):
@@ -83,6 +87,7 @@ def look(window: Window, name: str) -> None:
             # Colours change over a moment.
             window.wait("document.getAnimations().length === 0")
             assert window.run(PALE_TEXTS) == [], f"{name}, {scheme}"
+            assert (window.run(BRIGHTNESS) < 64) == (scheme == "dark"), f"{name}, {scheme}"
             window.screenshot(SCREENSHOTS / f"{name}-{scheme}-{width}.png")
     nodes = window.call("Accessibility.getFullAXTree")["nodes"]
     used = [node for node in nodes if node["role"]["value"] in {"button", "link", "textbox", "image", "DisclosureTriangle"}]
