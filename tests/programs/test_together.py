@@ -20,6 +20,10 @@ stack)
     echo "engine stays" >>"$SEAWALL_TEST_LOGS/.order"
     [ -e silent ] || touch "$SEAWALL_TEST_ENGINE_STAYS"
     ;;
+lint | fast)
+    sleep 0.2
+    echo "ended $1" >>"$SEAWALL_TEST_LOGS/.order"
+    ;;
 esac
 [ "$1" != killed ] || kill -KILL "$PPID"
 echo "this is $1"
@@ -76,12 +80,19 @@ def test_what_needs_the_engine_waits_until_it_stays(tmp_path: Path) -> None:
     assert {line for line in order[:stays] if line.startswith("began")} == {"began stack", "began lint", "began fast"}
 
 
+def test_those_that_need_no_engine_run_one_at_a_time(tmp_path: Path) -> None:
+    _, _, order = together(tmp_path, *ALL)
+    first, second = (line.split()[1] for line in order if line in {"began lint", "began fast"})
+    told = [line for line in order if line.split()[1] in {first, second}]
+    assert told == [f"began {first}", f"ended {first}", f"began {second}", f"ended {second}"]
+
+
 @pytest.mark.parametrize("failing", ["stack", "lint", "host:default", "acme"])
 def test_one_that_fails_fails_the_whole_and_keeps_no_other_from_running(tmp_path: Path, failing: str) -> None:
     code, said, order = together(tmp_path, *ALL, failing=failing)
     assert code != 0
     assert f"=== {failing}: FAILED after " in said
-    assert len(order) == len(ALL) + 1
+    assert len([line for line in order if line.startswith("began")]) == len(ALL)
     end = at_the_end(said)
     at = next(number for number, line in enumerate(end) if line.startswith(f"{failing}: FAILED after "))
     assert end[at + 1 : at + 3] == ["  │ E   assert 1 == 2", f"FAILED {failing}"]
