@@ -84,12 +84,28 @@ def test_environment_file_sets_exactly_what_the_stack_reads() -> None:
     assert set(re.findall(r"^([A-Z_]+)=", template, re.MULTILINE)) == read
 
 
-def test_example_inventory_names_only_settings_that_exist() -> None:
+# For whoever changes what Seawall itself is made of, or has a reason that no comment could foresee.
+NOT_IN_THE_EXAMPLE = {
+    "api_require_authenticated_principal",
+    "docker_engine_start",
+    "edge_headers",
+    "edge_template_directory",
+    "edge_upstream",
+    "host_baseline_sysctl",
+    "images_epoch",
+    "images_with_tests",
+    "preflight_distributions",
+    "stack_compose_file",
+    "stack_environment_template",
+}
+
+
+def test_example_inventory_names_all_settings_that_one_may_want_to_touch() -> None:
     text = (ROOT / "inventories/example/group_vars/seawall.yml").read_text(encoding="utf-8")
     known = {name for role in ROLES for name in options_of(role)}
-    named = set(re.findall(r"^#? ?([a-z]+_[a-z_]+):", text, re.MULTILINE))
-    assert named - known == set()
-    assert named, "the pattern above finds no setting at all"
+    named = set(re.findall(r"^#? ?([a-z]+_[a-z0-9_]+):", text, re.MULTILINE))
+    assert named == known - NOT_IN_THE_EXAMPLE
+    assert known > NOT_IN_THE_EXAMPLE
 
 
 def test_configuration_page_is_what_is_generated_now() -> None:

@@ -65,6 +65,10 @@ def assert_headers(reply: Reply, *, tls: bool = True) -> None:
             assert reply.all(name) == [], (reply.status, name)
         else:
             assert re.fullmatch(pattern, reply.one(name)), (reply.status, name, reply.all(name))
+    for kind in reply.all("content-type"):
+        # What is no page may load nothing, even where somebody opens it as one.
+        strict = "default-src 'none'; frame-ancestors 'none'"
+        assert kind.startswith("text/html") or reply.one("content-security-policy") == strict, (reply.status, kind)
     assert reply.all("server") in ([], ["nginx"])
     assert reply.all("x-powered-by") == []
 

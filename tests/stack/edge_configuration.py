@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+import sys
+from typing import Any
 
 from installation import containers, docker
 
@@ -10,6 +14,15 @@ from installation import containers, docker
 def dump() -> str:
     """What `nginx -T` says inside the running container."""
     return docker("exec", containers()["edge"]["Id"], "nginx", "-T")
+
+
+def found_by_gixy(configuration: str) -> list[Any]:
+    """It is not told which nginx this is: it knows upstream's numbers, and Debian mends what is found without changing them."""
+    gixy = [sys.executable, "-m", "gixy", "--format=json", "-"]
+    done = subprocess.run(gixy, input=configuration, capture_output=True, text=True, check=False)
+    found: list[Any] = json.loads(done.stdout)
+    assert (done.returncode == 0) == (found == []), done.stderr
+    return found
 
 
 def files() -> dict[str, str]:

@@ -470,7 +470,7 @@ def paths() -> Iterator[Row]:
         yield Row(f"path {name}", request(start=start), frozenset({400, 404}), reaches=True)
     for escape in BAD_ESCAPES:
         yield Row(f"path with {escape}", request(start=f"GET {TARGET}{escape} HTTP/1.1"), REFUSED)
-    for path in ("/.", "/..", "/./", "/../", ";x=1", "/;", "/%2e", "/%2e%2e", "%5c", "\\", "%2f"):
+    for path in ("/.", "/..", "/./", "/../", ";x=1", "/;", "/%2e", "/%2e%2e", "/.#", "/..#x", "%5c", "\\", "%2f"):
         yield Row(f"path ending in {path}", request(start=f"GET {TARGET}{path} HTTP/1.1"), REFUSED)
     for path in (
         "/metrics",

@@ -26,6 +26,9 @@ VARIABLES = yaml.safe_load((REPOSITORY / "roles/edge/vars/main.yml").read_text(e
 HIDDEN = [*re.findall(r"'([A-Za-z-]+)'", VARIABLES["edge_hidden_headers"]), *VARIABLES["edge_header_values"]]
 SAID = dict.fromkeys(HIDDEN, "of-the-service") | {"X-Accel-Redirect": "/index.html", "X-Accel-Expires": "the-service"}
 
+# Asked about such a path the gateway answers with that status.
+VERDICT = r"/api/v1/verdict/(\d{3})"
+
 
 @dataclass
 class Recorded:
@@ -49,8 +52,10 @@ def handler(seen: list[dict[str, list[str]]], status: int, headers: dict[str, st
                 received.setdefault(name.lower(), []).append(value)
             seen.append(received)
             self.rfile.read(int(self.headers.get("content-length", 0)))
-            body = b"" if status == 204 else json.dumps({"recorded": len(seen)}).encode()
-            self.send_response(status)
+            verdict = re.fullmatch(VERDICT, self.headers.get("X-Original-URI", ""))
+            answered = int(verdict[1]) if verdict else status
+            body = b"" if answered == 204 else json.dumps({"recorded": len(seen)}).encode()
+            self.send_response(answered)
             # Else the edge would keep connections to it when another service is in charge.
             for name, value in {**headers, "Connection": "close"}.items():
                 self.send_header(name, value)

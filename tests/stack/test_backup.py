@@ -7,6 +7,7 @@ import json
 import re
 import stat
 import subprocess
+from pathlib import Path
 
 import pytest
 from installation import REPOSITORY, ROOT, SETTINGS, ask, backup_sets, query, seawall
@@ -31,6 +32,14 @@ def test_backup_is_published_whole(session: dict[str, str], document: str) -> No
     for path in [made, *made.iterdir()]:
         assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0, path
     assert made.name in seawall("status").output
+
+
+def test_where_nothing_is_installed_it_says_so_and_makes_nothing() -> None:
+    root = Path("/opt/seawall-of-nobody")
+    run = seawall("backup", "-e", f"seawall_root={root}")
+    assert run.code != 0
+    assert f"Nothing is installed under {root}. Start with ./seawall deploy." in run.output
+    assert not root.exists()
 
 
 def type_in(blocks: list[str]) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 import yaml
+from edge_answers import assert_error
 from edge_wire import Request, ask_1, ask_2
 from installation import HTTPS_PORT, REPOSITORY, ask
 from recorded_service import PRINCIPAL, SAID, Recorded, recorded_service
@@ -111,6 +112,17 @@ def test_the_service_neither_steers_the_edge_nor_speaks_for_it(version: int) -> 
     assert {name.lower() for name in [*EDGE["edge_header_values"], "Strict-Transport-Security", "Content-Security-Policy"]} < said
     assert {name: reply.all(name) for name in said if len(reply.all(name)) > 1} == {}
     assert [header for header in reply.headers if "the-service" in header[1]] == []
+
+
+@pytest.mark.requirement("ERR-01", "SEC-05")
+@pytest.mark.parametrize("version", [1, 2])
+@pytest.mark.parametrize(("verdict", "status"), [(401, 401), (403, 403), (302, 503), (404, 503), (429, 503), (500, 503)])
+def test_nobody_gets_in_but_by_the_gateway_s_word(recorded: Recorded, verdict: int, status: int, version: int) -> None:
+    """It names somebody in each answer, and only one that lets him in counts."""
+    path = f"/api/v1/verdict/{verdict}"
+    reply = (ask_1 if version == 1 else ask_2)(Request(path, headers=(("Authorization", SIGNED_IN),)))
+    assert_error(reply, status)
+    assert [request for request in recorded.sent if request[":path"] == [path]] == []
 
 
 @pytest.mark.requirement("SEC-05", "SEC-09")

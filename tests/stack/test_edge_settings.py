@@ -19,6 +19,7 @@ import pytest
 import yaml
 from conftest import Stack
 from edge_answers import Reply, assert_error
+from edge_configuration import dump, found_by_gixy
 from edge_wire import Request, Way
 from installation import HTTPS_PORT, REPOSITORY, ROOT, Answer, ask, ask_when_allowed, connect, containers, docker, seawall
 from test_edge_table import LOOK_AT_THE_PATH, PLACES
@@ -256,6 +257,10 @@ class TestTuned:
     def test_hsts_is_left_to_whoever_ends_the_clients_tls(self) -> None:
         for path in ("/", "/api/v1/documents"):
             assert "strict-transport-security" not in ask(path, headers=of(ALLOWED)).headers
+
+    @pytest.mark.requirement("BEY-16")
+    def test_gixy_finds_nothing(self) -> None:
+        assert found_by_gixy(dump()) == []
 
     def test_modern_refuses_what_came_before(self) -> None:
         context = ssl.create_default_context(cafile=str(ROOT / "tls/ca.pem"))

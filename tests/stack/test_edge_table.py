@@ -106,6 +106,7 @@ PLACES = {
         Kind.PRIVATE,
         nothing_at=f"/api/v1/documents/{DOCUMENT}/live",
         service="api",
+        limit="api",
         patient=True,
     ),
     ("public", "^~ /assets/"): Place("/assets/ASSET", Kind.ASSET, nothing_at="/assets/none.css"),

@@ -269,7 +269,8 @@ def test_every_service_and_job_is_confined_and_told_no_secret() -> None:
 def test_image_carries_no_tools_for_building(name: str) -> None:
     # cat is in every image: that it is found shows that the search works.
     search = (
-        "for tool in cat gcc cc make pip pip3 git curl wget; do command -v $tool || true; done; find /var/lib/apt/lists -type f"
+        "for tool in cat gcc cc make pip pip3 git curl wget; do command -v $tool || true; done; "
+        "find /var/lib/apt/lists -type f; find / -xdev -path '*/.cache/pip*'"
     )
     assert docker("run", "--rm", "--network=none", "--entrypoint=sh", services()[name]["image"], "-ec", search) == "/usr/bin/cat"
 

@@ -18,8 +18,9 @@ from pathlib import PurePosixPath
 
 import pytest
 from conftest import Stack
-from edge_answers import HEADERS
-from installation import HTTP_PORT, HTTPS_PORT, ROOT, URL, Answer, answer_of, ask, containers, docker, in_charge
+from edge_answers import HEADERS, assert_headers
+from edge_wire import Request, Way, ask_1, ask_2
+from installation import HTTPS_PORT, ROOT, URL, Answer, answer_of, ask, containers, docker, in_charge
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -104,7 +105,8 @@ def test_preflights_of_allowed_origins_need_no_token() -> None:
         not in ask("/api/v1/documents", "OPTIONS", headers={"Origin": "https://a.example"} | asked).headers
     )
     # Anything else that says OPTIONS needs one.
-    assert ask("/api/v1/documents", "OPTIONS").status == 401
+    for headers in ({}, {"Origin": URL}, {"Access-Control-Request-Method": "POST"}, {"Access-Control-Request-Method": "a:b"}):
+        assert ask("/api/v1/documents", "OPTIONS", headers=headers).status == 401
 
 
 @pytest.mark.requirement("WEB-01")
@@ -137,9 +139,23 @@ def test_hidden_paths_stay_hidden_in_other_spellings(session: dict[str, str], pa
 
 @pytest.mark.requirement("EDGE-02")
 def test_plain_http_is_sent_to_https() -> None:
-    answer = ask("/some/where?a=b", port=HTTP_PORT)
-    assert (answer.status, answer.headers["location"]) == (308, f"{URL}/some/where?a=b")
-    assert "strict-transport-security" not in answer.headers
+    reply = ask_1(Request("/some/where?a=b"), Way.PLAIN)
+    assert (reply.status, reply.one("location")) == (308, f"{URL}/some/where?a=b")
+    assert_headers(reply, tls=False)
+
+
+@pytest.mark.requirement("EDGE-01", "WEB-01")
+def test_what_has_not_changed_keeps_its_headers() -> None:
+    """Browsers store those of a 304 over those of the page."""
+    page = ask_1(Request("/"), Way.TLS)
+    (asset, *_) = re.findall(r'"(/assets/[^"]+)"', page.body.decode())
+    for path in ("/", asset):
+        tag = ask_1(Request(path), Way.TLS).one("etag")
+        for ask_it in (ask_1, ask_2):
+            same = ask_it(Request(path, headers=(("If-None-Match", tag),)), Way.TLS)
+            assert (same.status, same.body) == (304, b"")
+            assert_headers(same)
+            assert same.one("content-security-policy") == page.one("content-security-policy")
 
 
 @pytest.mark.requirement("BEY-16")

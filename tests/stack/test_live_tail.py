@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 import ssl
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from edge_answers import HEADERS
 from installation import HTTPS_PORT, ROOT, URL, ask, containers, docker
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -50,6 +52,10 @@ def refusal(document: str, *protocols: str, origin: str = URL, **headers: str) -
 def test_an_entry_is_seen_live(document: str, session: dict[str, str]) -> None:
     with live(document, "seawall.v1", f"bearer.{token_of(session)}") as socket:
         assert socket.subprotocol == "seawall.v1"
+        assert socket.response
+        for name, pattern in HEADERS.items():
+            (value,) = socket.response.headers.get_all(name)
+            assert re.fullmatch(pattern, value), name
         assert message(socket)["type"] == "ready"
         request_id = str(uuid4())
         entry = {"content": "seen by whoever looks"}
