@@ -65,12 +65,19 @@ def test_pid_files_of_nobody_or_of_another_program_are_dropped(trace: Path, pid:
     assert "--config-file" not in (trace / "call").read_text()
 
 
-def test_engine_that_is_starting_is_waited_for_and_not_started_twice(trace: Path) -> None:
+@pytest.mark.parametrize(
+    ("file", "replaced"),
+    [("docker.pid", False), ("seawall.pid", False), ("seawall.pid", True)],
+    ids=["another's", "ours", "ours, after an upgrade"],
+)
+def test_engine_that_is_starting_is_waited_for_and_not_started_twice(trace: Path, file: str, replaced: bool) -> None:
     with running(trace / "bin/dockerd") as pid:
-        (trace / "run/docker.pid").write_text(str(pid))
+        if replaced:
+            (trace / "bin/dockerd").unlink()
+        (trace / "run" / file).write_text(str(pid))
         (trace / "started").touch()
         assert start(trace).returncode == 0
-    assert (trace / "run/docker.pid").exists()
+    assert (trace / "run" / file).exists()
     assert not (trace / "call").exists()
 
 
@@ -102,18 +109,6 @@ def test_the_engine_is_started_in_the_background_with_its_log_and_pid_file(trace
         *("--start", "--quiet", "--background", "--make-pidfile", "--pidfile", f"{trace}/run/seawall.pid"),
         *("--output", f"{trace}/log", "--exec", f"{trace}/bin/dockerd", "--"),
     ]
-
-
-@pytest.mark.parametrize("replaced", [False, True], ids=["as started", "after an upgrade"])
-def test_an_engine_that_we_have_started_is_not_started_twice(trace: Path, replaced: bool) -> None:
-    with running(trace / "bin/dockerd") as pid:
-        if replaced:
-            (trace / "bin/dockerd").unlink()
-        (trace / "run/seawall.pid").write_text(str(pid))
-        (trace / "started").touch()
-        assert start(trace).returncode == 0
-    assert (trace / "run/seawall.pid").exists()
-    assert not (trace / "call").exists()
 
 
 def test_what_is_not_dockerd_yet_has_a_moment_to_become_it(trace: Path) -> None:
