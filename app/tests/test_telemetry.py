@@ -1,11 +1,13 @@
 """One protocol for measurements, whatever is behind it."""
 
+import asyncio
 from collections.abc import Iterator
 
 import pytest
 import structlog
 from prometheus_client import generate_latest
 from starlette.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from seawall_service.extensions import Extensions
 from seawall_service.main import create_app
@@ -100,6 +102,29 @@ def test_the_settings_choose_the_sinks(
 def test_without_a_sink_nothing_stands_in_a_requests_way() -> None:
     stack: list[object] = [middleware.cls for middleware in create_app(load_settings("api")).user_middleware]
     assert TelemetryMiddleware not in stack
+
+
+@pytest.mark.requirement("MET-04")
+def test_whoever_has_all_of_an_answer_finds_it_counted_once() -> None:
+    remembered = Remembered()
+    seen: list[list[str]] = []
+
+    async def in_two_pieces(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"a", "more_body": True})
+        await send({"type": "http.response.body", "body": b"b"})
+
+    async def arrived(_: Message) -> None:
+        seen.append([name for name, _ in remembered.measured])
+
+    async def nothing() -> Message:
+        return {"type": "http.disconnect"}
+
+    measuring = TelemetryMiddleware(in_two_pieces, remembered, lambda _: "unmatched")
+    asyncio.run(measuring({"type": "http", "method": "GET", "path": "/"}, nothing, arrived))
+    both = ["http_requests", "http_request_duration"]
+    assert seen == [[], [], both]
+    assert [name for name, _ in remembered.measured] == both
 
 
 @pytest.mark.requirement("CODE-02")

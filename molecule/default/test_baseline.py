@@ -52,6 +52,26 @@ def test_a_published_port_is_open_only_when_it_is_meant_to_be(deployed: Host) ->
         assert not opens(deployed, UNMEANT_PORT)
 
 
+def reachable(deployed: Host) -> set[tuple[str, int]]:
+    """(protocol, port) of what listens on the host itself to more than the host itself."""
+    rows = [row.split() for row in deployed.must("ss --no-header --listening --tcp --udp --numeric").splitlines()]
+    bound = [(row[0], *row[4].rpartition(":")[::2]) for row in rows]
+    return {(protocol, int(port)) for protocol, address, port in bound if not address.strip("[]").startswith(("127.", "::1"))}
+
+
+@pytest.mark.requirement("BEY-19")
+def test_nothing_but_ssh_and_the_edge_listens(deployed: Host) -> None:
+    assert reachable(deployed) - {("tcp", 80), ("tcp", 443)} == {("tcp", 22)}
+    deployed.must(f"systemd-run --quiet --unit=somebody-elses-server python3 -m http.server {UNMEANT_PORT}")
+    try:
+        deployed.must(
+            f"timeout 20 sh -c 'until ss --listening --tcp --numeric | grep --quiet :{UNMEANT_PORT}; do sleep 0.2; done'"
+        )
+        assert ("tcp", UNMEANT_PORT) in reachable(deployed), "it must be seen, or this test proves nothing"
+    finally:
+        deployed.must("systemctl stop somebody-elses-server.service")
+
+
 def test_what_would_close_another_installation_is_refused(deployed: Host) -> None:
     labels = ("--label com.docker.compose.project=shop", "--label com.docker.compose.service=edge")
     with container(deployed, *labels, f"--publish {UNMEANT_PORT}:{UNMEANT_PORT}"):

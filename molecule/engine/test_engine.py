@@ -111,6 +111,17 @@ def test_a_container_outlives_a_restart_of_the_engine(deployed: Host, image: str
         deployed.must(f"docker rm --force {container}")
 
 
+def test_an_install_waits_for_whoever_else_installs(deployed: Host) -> None:
+    """As the timer of security updates does, of which apt waits for the end and dpkg does not."""
+    deployed.must("dpkg --remove docker-buildx")
+    lock = "f = open('/var/lib/dpkg/lock-frontend', 'w'); import fcntl, time; fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(30)"
+    deployed.must(f'systemd-run --quiet --unit=somebody-elses-apt python3 -c "{lock}"')
+    run = deployed.converge()
+    assert run.code == 0, run.output[-3000:]
+    assert "Finish what a killed run was configuring" in run.output.partition("RETRYING")[2]
+    assert deployed.must("dpkg-query --show --showformat '${db:Status-Status}' docker-buildx") == "installed"
+
+
 def test_settings_that_the_engine_refuses_do_not_stay(deployed: Host) -> None:
     """The older release can be asked only by starting it; where they did stay away, no engine runs without ours either."""
     deployed.must("systemctl stop docker.socket docker.service")

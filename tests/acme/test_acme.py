@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import http.client
 import json
+import shutil
 import socket
 import ssl
 import stat
@@ -23,6 +24,10 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
+from edge_configuration import dump, found_by_gixy, locations
+from edge_table import NOT_OUTSIDE, PLACES, PLACES_OF_ACME, Row, assert_whole, name_of, rows
+from edge_wire import Address
+from image_builds import build_without_hashes
 from installation import REPOSITORY, Answer, Run, answer_of, containers, running, seawall
 from seawall_certificate import Installation, link, make_pair, read_issued
 from steady_client import SteadyClient, over_tls
@@ -33,6 +38,7 @@ HTTP_PORT, HTTPS_PORT = 38080, 38443
 DOMAIN, SECOND, THIRD = "api.seawall.test", "www.seawall.test", "docs.seawall.test"
 EDGE_UID = 10101
 CHALLENGES = "/.well-known/acme-challenge"
+WHERE_IT_ASKS = [dataclasses.replace(place, name=DOMAIN) for place in PLACES_OF_ACME.values()]
 
 
 def brought_pair(directory: Path, names: set[str]) -> dict[str, Path]:
@@ -403,6 +409,39 @@ def test_the_challenge_is_answered_and_nothing_beside_it(installed: Served) -> N
         directory.parent.rmdir()
 
 
+@pytest.fixture
+def challenged(installed: Served) -> Iterator[Address]:
+    """Where to ask, while the authority's question would be answered."""
+    answer = ROOT / f"tls/challenges{CHALLENGES}/a-token_1"
+    answer.parent.mkdir(parents=True)
+    answer.write_text("the answer", encoding="ascii")
+    try:
+        assert installed.ask_plainly(f"{CHALLENGES}/{answer.name}").status == 200
+        yield installed.issuer.address, HTTP_PORT
+    finally:
+        answer.unlink()
+        answer.parent.rmdir()
+        answer.parent.parent.rmdir()
+
+
+@pytest.mark.requirement("BEY-13", "EDGE-01", "ERR-01")
+@pytest.mark.parametrize("row", list(rows(WHERE_IT_ASKS)), ids=name_of)
+def test_an_error_where_an_authority_asks_is_whole(challenged: Address, row: Row) -> None:
+    assert_whole(row, {}, challenged)
+
+
+@pytest.mark.usefixtures("installed")
+def test_every_location_for_an_authority_has_a_place_in_the_table() -> None:
+    added = locations(PROJECT) - set(PLACES) - NOT_OUTSIDE
+    assert added == set(PLACES_OF_ACME)
+
+
+@pytest.mark.requirement("BEY-16")
+@pytest.mark.usefixtures("installed")
+def test_gixy_finds_nothing() -> None:
+    assert found_by_gixy(dump(PROJECT)) == []
+
+
 def test_the_container_reaches_the_authority_and_not_the_data(installed: Served) -> None:
     networks = containers(PROJECT)["postgres"]["NetworkSettings"]["Networks"]
     database = networks[f"{PROJECT}_data"]["IPAddress"]
@@ -425,6 +464,13 @@ except OSError as error:
     done = installed.job("python", "-c", program, *places)
     expected = ["reached", "not reached", "not reached", "not reached", "[] 10105", "Read-only file system"]
     assert done.stdout.splitlines() == expected, done.stderr
+
+
+@pytest.mark.usefixtures("installed")
+def test_a_package_without_a_hash_is_not_installed(tmp_path: Path) -> None:
+    context = shutil.copytree(REPOSITORY / "compose/images/acme", tmp_path / "acme")
+    said = build_without_hashes(context, "requirements.txt")
+    assert "Hashes are required in --require-hashes mode" in said, said[-3000:]
 
 
 @pytest.mark.usefixtures("installed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,39 @@ def test_a_missing_lock_file_is_named(tmp_path: Path) -> None:
     assert done.returncode != 0
     assert "requirements.txt is missing" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def wheel(directory: Path) -> str:
+    """A package with nothing in it, where pip may find it: its SHA-256."""
+    file, about = directory / "nothing-1.0-py3-none-any.whl", "nothing-1.0.dist-info"
+    with zipfile.ZipFile(file, "w") as parts:
+        parts.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: nothing\nVersion: 1.0\n")
+        parts.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        parts.writestr(f"{about}/RECORD", "")
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("lock", "words"),
+    [
+        ("nothing==1.0 --hash=sha256:{found}", ""),
+        ("nothing==1.0 --hash=sha256:{other}", "DO NOT MATCH THE HASHES"),
+        ("nothing==1.0", "Hashes are required"),
+    ],
+    ids=["as locked", "another", "not locked"],
+)
+def test_only_packages_that_are_locked_by_hash_are_installed(tmp_path: Path, lock: str, words: str) -> None:
+    shutil.copy(ROOT / "seawall", tmp_path)
+    (tmp_path / "playbooks").mkdir()
+    shutil.copy(ROOT / "playbooks/check.yml", tmp_path / "playbooks")
+    (tmp_path / "requirements.txt").write_text(lock.format(found=wheel(tmp_path), other="0" * 64), encoding="ascii")
+    only_here = os.environ | {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    command = [str(tmp_path / "seawall"), "check", "--inventory=somewhere,"]
+    done = subprocess.run(command, env=only_here, capture_output=True, text=True, check=False)
+    installed = list(tmp_path.glob(".venv/lib/*/site-packages/nothing-1.0.dist-info"))
+    assert (len(installed), (tmp_path / ".venv").exists()) == ((0, False) if words else (1, True)), done.stderr
+    assert words in done.stderr
+    assert ("could not install the packages in requirements.txt" in done.stderr) == bool(words)
 
 
 # Stands in for Python, whose venv and pip take half a minute: an environment's python waits for a file before it installs.

@@ -8,12 +8,12 @@ import subprocess
 import sys
 from typing import Any
 
-from installation import containers, docker
+from installation import PROJECT, containers, docker
 
 
-def dump() -> str:
+def dump(project: str = PROJECT) -> str:
     """What `nginx -T` says inside the running container."""
-    return docker("exec", containers()["edge"]["Id"], "nginx", "-T")
+    return docker("exec", containers(project)["edge"]["Id"], "nginx", "-T")
 
 
 def found_by_gixy(configuration: str) -> list[Any]:
@@ -25,9 +25,9 @@ def found_by_gixy(configuration: str) -> list[Any]:
     return found
 
 
-def files() -> dict[str, str]:
+def files(project: str) -> dict[str, str]:
     """Path below /etc/nginx -> content."""
-    parts = re.split(r"^# configuration file /etc/nginx/([^:\n]+):\n", dump(), flags=re.MULTILINE)
+    parts = re.split(r"^# configuration file /etc/nginx/([^:\n]+):\n", dump(project), flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 
@@ -36,9 +36,9 @@ def whole(name: str, found: dict[str, str]) -> str:
     return re.sub(r"^( *)include ([\w./]+);", lambda match: whole(match[2], found), found[name], flags=re.MULTILINE)
 
 
-def locations() -> set[tuple[str, str]]:
+def locations(project: str = PROJECT) -> set[tuple[str, str]]:
     """Every location as (server, what it matches); a server's name is that of its file."""
-    found = files()
+    found = files(project)
     return {
         (name.removeprefix("servers/").removesuffix(".conf"), match)
         for name in found

@@ -36,6 +36,8 @@ FRAME_SIZE = 16384
 WINDOW = 1 << 24
 
 Headers = Sequence[tuple[str | bytes, str | bytes]]
+# (host, port) of plain HTTP at an edge that is not that of the installation under test.
+Address = tuple[str, int]
 
 
 class Way(Enum):
@@ -67,14 +69,17 @@ def tls_context() -> ssl.SSLContext:
 
 
 @contextmanager
-def connected(way: Way = Way.SOCKET, protocols: Sequence[str] = (), name: str | None = "localhost") -> Iterator[socket.socket]:
+def connected(
+    way: Way = Way.SOCKET, protocols: Sequence[str] = (), name: str | None = "localhost", at: Address | None = None
+) -> Iterator[socket.socket]:
     """A connection to the edge that offers the protocols in its handshake."""
     if way is Way.SOCKET:
         plain = socket.socket(socket.AF_UNIX)
         plain.settimeout(SECONDS)
         plain.connect(str(ROOT / "edge-status/https.sock"))
     else:
-        plain = socket.create_connection(("127.0.0.1", HTTP_PORT if way is Way.PLAIN else HTTPS_PORT), timeout=SECONDS)
+        ours = ("127.0.0.1", HTTP_PORT if way is Way.PLAIN else HTTPS_PORT)
+        plain = socket.create_connection(at or ours, timeout=SECONDS)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with plain:
         if way in {Way.PLAIN, Way.PLAIN_TO_TLS}:
@@ -127,9 +132,9 @@ def parsed(data: bytes, method: str = "GET") -> list[Reply]:
     return replies
 
 
-def say(data: bytes | Iterable[bytes], way: Way = Way.SOCKET, method: str = "GET") -> list[Reply]:
+def say(data: bytes | Iterable[bytes], way: Way = Way.SOCKET, method: str = "GET", at: Address | None = None) -> list[Reply]:
     """Send bytes as they are and read every answer until the edge closes the connection."""
-    with connected(way, ["http/1.1"]) as connection:
+    with connected(way, ["http/1.1"], at=at) as connection:
         # It may have answered and closed before all was sent.
         with suppress(ConnectionError, ssl.SSLError):
             for piece in [data] if isinstance(data, bytes) else data:
@@ -149,7 +154,7 @@ def chunks(body: bytes) -> Iterator[bytes]:
     yield b"0\r\n\r\n"
 
 
-def ask_1(request: Request, way: Way = Way.SOCKET) -> Reply:
+def ask_1(request: Request, way: Way = Way.SOCKET, at: Address | None = None) -> Reply:
     """One answer over HTTP/1.1."""
     if request.chunked:
         data: list[bytes] = [head(request, "Transfer-Encoding: chunked"), *chunks(request.body)]
@@ -158,7 +163,7 @@ def ask_1(request: Request, way: Way = Way.SOCKET) -> Reply:
         data = [head(request, f"Content-Length: {declared}"), request.body]
     else:
         data = [head(request)]
-    replies = say(data, way, request.method)
+    replies = say(data, way, request.method, at)
     assert len(replies) <= 1, replies
     return replies[0] if replies else Reply(CLOSED)
 
@@ -330,8 +335,8 @@ def as_bytes(text: str | bytes) -> bytes:
 
 
 @contextmanager
-def http2(way: Way = Way.SOCKET) -> Iterator[Http2]:
-    with connected(way, ["h2"]) as connection:
+def http2(way: Way = Way.SOCKET, at: Address | None = None) -> Iterator[Http2]:
+    with connected(way, ["h2"], at=at) as connection:
         client = Http2(connection)
         client.begin()
         yield client
@@ -344,9 +349,9 @@ def fields(request: Request, scheme: str = "https") -> list[tuple[str, str]]:
     return [*pseudo, *((name.lower(), value) for name, value in request.headers), *declared]
 
 
-def ask_2(request: Request, way: Way = Way.SOCKET) -> Reply:
+def ask_2(request: Request, way: Way = Way.SOCKET, at: Address | None = None) -> Reply:
     """One answer over HTTP/2; where there is no TLS the client just begins with it."""
-    with http2(way) as client:
+    with http2(way, at) as client:
         waits = request.declared is not None or bool(request.body)
         client.start(1, fields(request, "http" if way is Way.PLAIN else "https"), end=not waits)
         if request.body:

@@ -7,11 +7,10 @@ import subprocess
 from typing import Any
 
 from content_hash import image_context, image_references
+from image_builds import EPOCH, RECIPE
 from installation import LABEL, REPOSITORY
 from seawall_image_build import build_command
 
-EPOCH = "1"
-RECIPE = str(REPOSITORY / "compose/images/base/build")
 DEFINITION: dict[str, Any] = {"context": str(REPOSITORY / "tests/judges"), "target": "", "exclude": []}
 
 

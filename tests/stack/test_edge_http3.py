@@ -16,13 +16,13 @@ import pytest
 from conftest import Stack
 from edge_answers import CLOSED, Reply, assert_error, assert_headers
 from edge_configuration import dump, found_by_gixy
+from edge_table import AS_OVER_1, PLACES, Kind, Row, name_of, rows, signed
 from edge_wire import Request, Way, ask_1, ask_2
 from installation import HTTPS_PORT, ROOT, ask, containers, docker
 from judges import judge
 from test_edge_log import lines_of
 from test_edge_memory import workers
 from test_edge_settings import DEFAULTS, deploy
-from test_edge_table import AS_OVER_1, PLACES, Condition, Kind, Place, name_of, rows, signed
 
 pytestmark = [pytest.mark.usefixtures("stack"), pytest.mark.requirement("BEY-13")]
 
@@ -96,9 +96,9 @@ def switched_on(stack: Stack) -> Iterator[Stack]:
         deploy({})
 
 
-def over_3() -> Iterator[tuple[Place, Condition, int, int]]:
+def over_3() -> Iterator[Row]:
     """The rows of the table that can be said over HTTP/3, whose answers are those of HTTP/2."""
-    for place, condition, version, status in rows():
+    for place, condition, version, status in rows(PLACES.values()):
         if version == 2 and place.way is not Way.PLAIN:
             over = status if condition.over_2 in {AS_OVER_1, CLOSED} else condition.over_2
             yield place, condition, 3, NOT_AS_OVER_2.get(condition.name, over or CLOSED)

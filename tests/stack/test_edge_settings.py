@@ -20,10 +20,11 @@ import yaml
 from conftest import Stack
 from edge_answers import Reply, assert_error
 from edge_configuration import dump, found_by_gixy
+from edge_table import LOOK_AT_THE_PATH, PLACES
+from edge_table import ask as answer_to
 from edge_wire import Request, Way
 from installation import HTTPS_PORT, REPOSITORY, ROOT, Answer, ask, ask_when_allowed, connect, containers, docker, seawall
-from test_edge_table import LOOK_AT_THE_PATH, PLACES
-from test_edge_table import ask as answer_to
+from judges import judge
 from test_from_outside import is_envelope
 
 # The tests come through the engine's network, which stands for a proxy here: the header says who the client is.
@@ -122,7 +123,8 @@ def test_a_person_gets_a_page_and_a_program_the_envelope(path: str, sent: dict[s
 def test_nobody_says_who_he_is_where_no_proxy_is_trusted() -> None:
     request_id = str(uuid.uuid4())
     told = dict.fromkeys(("X-Forwarded-For", "X-Real-IP", "CF-Connecting-IP", "Forwarded"), "203.0.113.9")
-    assert ask("/healthz", headers=told | {"X-Request-ID": request_id}).status == 200
+    # Where no limit counts: another test may have used up what this address may ask.
+    assert ask("/", headers=told | {"X-Request-ID": request_id}).status == 200
     line = logged(request_id)
     assert line["client"] == line["peer"] != "203.0.113.9"
 
@@ -412,3 +414,25 @@ class TestTuned:
         assert statuses(address) == {200}
         assert ask(LIVE, headers=of(address, {"X-Request-ID": request_id})).status == 200
         assert logged(request_id)["limit"] == "REJECTED_DRY_RUN"
+
+    @pytest.mark.requirement("C3", "SEC-05")
+    def test_only_the_proxies_that_are_named_are_believed_and_only_in_their_header(self) -> None:
+        request_id = str(uuid.uuid4())
+        ask("/healthz", headers=of(ALLOWED, {"X-Request-ID": request_id}))
+        here = logged(request_id)["peer"]
+        deploy(TUNED | {"edge_trusted_proxies": {"networks": [f"{here}/32"], "header": "CF-Connecting-IP"}})
+        told = {"CF-Connecting-IP": ALLOWED, "X-Forwarded-For": LET_THROUGH, "X-Request-ID": f"named-{request_id}"}
+        assert ask("/healthz", headers=told).status == 200
+        assert (logged(f"named-{request_id}")["client"], logged(f"named-{request_id}")["peer"]) == (ALLOWED, here)
+        # In the other header a client may claim what it likes, so this is the proxy itself, for whom nothing is open.
+        assert ask("/healthz", headers=of(ALLOWED)).status == 403
+        # Another machine of the same network says the same.
+        edge = containers()["edge"]["NetworkSettings"]["Networks"]
+        (network,) = (name for name, at in edge.items() if at["Gateway"] == here)
+        told["X-Request-ID"] = f"stranger-{request_id}"
+        sent = [option for header in told.items() for option in ("--header", ": ".join(header))]
+        where = ("--insecure", "--connect-to", f"localhost:443:{edge[network]['IPAddress']}:8443", "https://localhost/healthz")
+        answer = judge("curl", "--silent", "--include", "--http1.1", *sent, *where, network=network)
+        assert answer.startswith("HTTP/1.1 403"), answer
+        line = logged(f"stranger-{request_id}")
+        assert line["client"] == line["peer"] not in {here, ALLOWED, LET_THROUGH}

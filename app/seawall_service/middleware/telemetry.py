@@ -25,19 +25,30 @@ class TelemetryMiddleware:
             return
         started = time.perf_counter()
         status = 500  # when no answer is begun
+        measured = False
 
-        async def observe(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
-
-        try:
-            await self.app(scope, receive, observe)
-        finally:
+        def measure() -> None:
+            nonlocal measured
+            if measured:
+                return
+            measured = True
             # Clients choose the method freely; unknown ones must not each open a time series.
             method = scope["method"] if scope["method"] in KNOWN_METHODS else "OTHER"
             path = getattr(scope.get("route"), "path", "") or self.route_of(scope["path"])
             tags = {"method": method, "path": path, "status_code": str(status)}
             self.telemetry.count("http_requests", tags)
             self.telemetry.duration("http_request_duration", time.perf_counter() - started, tags)
+
+        async def observe(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            elif message["type"] == "http.response.body" and not message.get("more_body", False):
+                # Before the last of it leaves: whoever has an answer finds it counted, by whichever worker he asks.
+                measure()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, observe)
+        finally:
+            measure()
