@@ -109,7 +109,7 @@ def test_whoever_has_all_of_an_answer_finds_it_counted_once() -> None:
     remembered = Remembered()
     seen: list[list[str]] = []
 
-    async def in_two_pieces(scope: Scope, receive: Receive, send: Send) -> None:
+    async def in_two_pieces(_: Scope, __: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"a", "more_body": True})
         await send({"type": "http.response.body", "body": b"b"})

@@ -264,6 +264,43 @@ def test_a_hand_in_the_grants_is_seen_and_mended(psql: Database, sql: str, what:
     assert psql.provision() == {"changed": False, "changes": [], "drift": []}
 
 
+@pytest.fixture
+def nobody_watches(psql: Database) -> Iterator[None]:
+    """Tables are made past the event trigger, which only the superuser could bring about."""
+    psql.must(SUPERUSER, "ALTER EVENT TRIGGER seawall_grants DISABLE")
+    yield
+    psql.must(SUPERUSER, "DROP TABLE IF EXISTS app.documents, app.proj_part, app.proj_child; DROP VIEW IF EXISTS app.proj_view")
+    psql.provision()
+    assert drift(psql) == ""
+
+
+@pytest.mark.requirement("BEY-10")
+@pytest.mark.usefixtures("nobody_watches")
+@pytest.mark.parametrize(
+    ("sql", "seen"),
+    [
+        ("CREATE TABLE documents (id int)", "no class|documents||"),
+        ("CREATE VIEW proj_view AS SELECT 1 AS id", "no class|proj_view||"),
+        ("CREATE TABLE proj_part PARTITION OF events_p FOR VALUES IN (9)", "part of another class|proj_part||"),
+        ("CREATE TABLE proj_child () INHERITS (events_t)", "part of another class|proj_child||"),
+    ],
+)
+def test_what_was_made_past_the_event_trigger_is_seen(psql: Database, sql: str, seen: str) -> None:
+    psql.must(MIGRATOR, sql)
+    found = drift(psql).splitlines()
+    assert {seen, "event trigger missing or off|seawall_grants||"} <= set(found), found
+
+
+@pytest.mark.requirement("BEY-10")
+def test_a_table_of_another_owner_is_seen(psql: Database) -> None:
+    psql.must(SUPERUSER, "ALTER TABLE app.proj_t OWNER TO seawall_app")
+    try:
+        assert "wrong owner|proj_t|seawall_app|" in drift(psql).splitlines()
+    finally:
+        psql.must(SUPERUSER, "ALTER TABLE app.proj_t OWNER TO seawall_owner")
+    assert drift(psql) == ""
+
+
 @pytest.mark.parametrize(
     "sql",
     [
