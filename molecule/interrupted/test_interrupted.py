@@ -95,7 +95,7 @@ def test_killed_anywhere_it_converges(deployed: Host) -> None:
 
 
 def test_of_two_deploys_at_once_the_second_is_refused(deployed: Host) -> None:
-    lock = f"/run/seawall-{PROJECT}.lock"
+    lock = f"/var/lib/seawall-{PROJECT}.lock"
     with subprocess.Popen(
         [*COMMAND, "playbooks/deploy.yml"], cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as first:

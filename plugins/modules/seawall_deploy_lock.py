@@ -9,13 +9,14 @@ description:
   - The lock is a file that says who holds it, since when, and by which signs others can tell that its holder lives.
   - A run on this host or on the same controller is known by its process. A run from elsewhere is known by the SSH session that it
     came by, which ends soon after its controller has; a lock that was taken a moment ago counts until then, too.
+  - No run lives longer than the boot of the host that it was seen in.
   - So a lock that a killed run has left is taken over by the next run, and nobody ever has to remove one by hand.
   - The run that holds it takes it anew by C(kept), which it must after it has come in by another connection or has waited for
     long. It is refused where somebody else has had it meanwhile, since what this run knows of the host may be so no more.
   - In check mode nothing is taken and nothing refused.
   - C(unfinished) tells of the run whose lock was taken over, as it never said that it was over; else it is an empty string.
 options:
-  path: {description: "The file, in a directory that only root can write and a boot empties.", type: path, required: true}
+  path: {description: "The file, in a directory that only root can write.", type: path, required: true}
   state: {description: What is wanted., type: str, choices: [held, kept, free], default: held}
   verb: {description: "What the run does, for whoever is refused.", type: str, required: true}
   run: {description: What the lookup C(seawall_run) says., type: dict, required: true}
@@ -176,6 +177,7 @@ def main() -> None:
     }
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, json.dumps(taken).encode(), 0)
+    os.fsync(descriptor)
     # What a run changes on the host between two deploys is nobody's concern: the lock is gone when it is over.
     unfinished = f"{begun}, which did not come to its end: it failed or was killed." if begun else ""
     module.exit_json(changed=False, since=taken["since"], from_elsewhere=run["machine"] != machine(), unfinished=unfinished)

@@ -150,10 +150,12 @@ def test_a_run_on_the_host_itself_needs_no_connection(lock: Path) -> None:
     assert take(lock, ANNA | {"machine": machine(), "process": name_of(os.getpid())})["from_elsewhere"] is False
 
 
-def test_a_boot_ends_it(lock: Path) -> None:
+def test_a_boot_ends_it_and_the_next_run_tells(lock: Path) -> None:
     take(lock, ANNA)
     age(lock, boot="another one")
-    assert not take(lock, BEN).get("failed")
+    taken = take(lock, BEN)
+    assert not taken.get("failed")
+    assert taken["unfinished"].startswith(ANNA["who"])
 
 
 @pytest.mark.parametrize("text", ["", '{"who": "an'])

@@ -118,6 +118,7 @@ class Database:
             # So that a restarted database costs a wait and not a failed request.
             check=self._check,
             configure=self._configure if instrument else None,
+            reconnect_failed=self._connect_again,
             open=False,
             name="app",
         )
@@ -125,6 +126,14 @@ class Database:
     async def _configure(self, connection: Connection) -> None:
         if self._instrument is not None:
             self._instrument(connection)
+
+    async def _connect_again(self, pool: AsyncConnectionPool[Connection]) -> None:
+        """The pool gives up until somebody waits for a connection. But who has waited in vain counts as waiting still, and once
+        those are as many as may wait, nobody else is let in to do so.
+        """
+        if pool.get_stats()["pool_size"] == 0:
+            # There is nothing to check, so it only connects.
+            await pool.check()
 
     async def _check(self, connection: Connection) -> None:
         """A round trip, but where the connection has just answered and the server has not hung up since."""
