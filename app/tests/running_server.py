@@ -87,6 +87,18 @@ class RunningServer:
             time.sleep(0.1)
         raise AssertionError(f"{path} did not answer {status} but {last}: {self.stdout}{self.stderr}")
 
+    def until_all_started(self) -> Self:
+        """All workers: a request tells only of the one that answers it."""
+        deadline = time.monotonic() + START_SECONDS
+        while self.said("Application startup complete") < int(self.environment["WEB_CONCURRENCY"]):
+            assert time.monotonic() < deadline, self.stdout
+            time.sleep(0.1)
+        return self
+
+    def said(self, words: str) -> int:
+        """How many lines of the log say so."""
+        return sum(words in line["event"] for line in self.log_lines)
+
     @property
     def running(self) -> subprocess.Popen[bytes]:
         assert self.process is not None

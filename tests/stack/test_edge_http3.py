@@ -7,7 +7,7 @@ import re
 import shlex
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ SETTINGS = {
 ADVERTISED = f'h3=":{HTTPS_PORT}"; ma=3600'
 # nginx refuses this one before it looks at the path.
 NOT_AS_OVER_2 = {"CONNECT": 400}
+LOST_BY_THE_CLIENT = 5
 # Here nginx resets the stream before its answer has left, always or as it happens.
 RESET = {"changed since", "body too large", "too many headers", "header too large"}
 
@@ -121,16 +122,31 @@ def answers(switched_on: Stack, tmp_path_factory: pytest.TempPathFactory) -> dic
         if condition.signed and place.kind is Kind.PRIVATE:
             request = signed(request, switched_on.session())
         requests[name] = (mine, request)
-    came = run([curl(request) for _, request in requests.values()], tmp_path_factory.mktemp("http3"))
-    return {name: (mine, reply_of(*said)) for (name, (mine, _)), said in zip(requests.items(), came, strict=True)}
+
+    def ask_for(names: Collection[str]) -> dict[str, Reply]:
+        came = run([curl(requests[name][1]) for name in names], tmp_path_factory.mktemp("http3"))
+        return {name: reply_of(*said) for name, said in zip(names, came, strict=True)}
+
+    replies = ask_for(requests)
+    # Two in a thousand requests this client gives up before they are whole: the edge never sees their headers. More, or one of
+    # them twice, would be the edge's fault.
+    lost = [name for name, reply in replies.items() if reply.status == CLOSED and not may_be_closed(name)]
+    if 0 < len(lost) <= LOST_BY_THE_CLIENT:
+        replies |= ask_for(lost)
+    return {name: (mine, replies[name]) for name, (mine, _) in requests.items()}
+
+
+def may_be_closed(name: str) -> bool:
+    _, condition, _, status = ROWS[name]
+    return status == CLOSED or condition.name in RESET
 
 
 @pytest.mark.requirement("EDGE-01", "EDGE-03", "ERR-01")
 @pytest.mark.parametrize("name", ROWS)
 def test_an_error_is_whole(answers: dict[str, tuple[str, Reply]], name: str) -> None:
-    place, condition, _, status = ROWS[name]
+    place, _, _, status = ROWS[name]
     mine, reply = answers[name]
-    if status == CLOSED or (condition.name in RESET and reply.status == CLOSED):
+    if status == CLOSED or (may_be_closed(name) and reply.status == CLOSED):
         assert reply.status == CLOSED
         return
     assert_error(reply, status)
