@@ -81,7 +81,7 @@ def test_a_warning_about_a_staged_file_is_a_refusal(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(
-    shutil.which("systemd-analyze") is None, reason="no systemd here, so no unit is installed; molecule has hosts with it"
+    shutil.which("systemd-analyze") is None, reason="no systemd to ask, and where there is none no unit is installed either"
 )
 def test_a_misspelt_directive_of_a_unit_is_refused(tmp_path: Path) -> None:
     unit = {"path": "seawall-x.service", "content": "[Service]\nType=oneshot\nExecStart=/bin/true\n"}

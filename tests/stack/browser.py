@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from content_hash import image_references
+from image_builds import EPOCH, RECIPE
 from installation import HTTPS_PORT, LABEL, PROJECT, REPOSITORY, ROOT, docker, images
 from installation import URL as ORIGIN
 
@@ -53,9 +54,8 @@ class BrowserError(Exception):
 
 def image() -> str:
     """The browser's image, on the same base as all others; built where it is missing."""
-    recipe = str(REPOSITORY / "compose/images/base/build")
     definition = {"browser": {"context": str(DIRECTORY), "target": "", "exclude": []}}
-    references = image_references(definition, recipe, "1")
+    references = image_references(definition, RECIPE, EPOCH)
     if references["browser"] not in images():
         options = ("--builder=default", "--load", f"--build-arg=BASE={references['base']}", f"--tag={references['browser']}")
         command = ["docker", "buildx", "build", "--quiet", *options, str(DIRECTORY)]
