@@ -20,7 +20,7 @@ def known_variables(root: str) -> dict[str, list[str]]:
         for entry in yaml_load(spec.read_text(encoding="utf-8"))["argument_specs"].values():
             declared.update(entry.get("options", {}))
     internal: set[str] = set()
-    for source in Path(root, "roles").glob("*/vars/main.yml"):
+    for source in [*Path(root, "roles").glob("*/vars/main.yml"), *Path(root, "roles").glob("*/vars/main/*.yml")]:
         internal.update(yaml_load(source.read_text(encoding="utf-8")) or {})
     for source in [*Path(root, "roles").glob("*/defaults/main.yml"), *Path(root, "playbooks/group_vars/all").glob("*.yml")]:
         declared.update(yaml_load(source.read_text(encoding="utf-8")) or {})

@@ -43,6 +43,13 @@ for defaults_file in ROOT.glob("roles/*/defaults/main.yml"):
     DEFAULTS |= yaml.safe_load(defaults_file.read_text(encoding="utf-8")) or {}
 
 
+CHECKS = ROOT / "roles/preflight/vars/main"
+CHECKS_FILES = [file for file in CHECKS.glob("*.yml") if file.stem != "main"]
+SETTINGS_CHECKS: list[dict[str, str]] = [
+    check for file in CHECKS_FILES for check in yaml.safe_load(file.read_text(encoding="utf-8"))[f"preflight_{file.stem}_checks"]
+]
+
+
 # The machine that tests is nobody's host to harden.
 NO_BASELINE: Settings = {"host_baseline_parts": dict.fromkeys(DEFAULTS["host_baseline_parts"], False)}
 
@@ -327,7 +334,10 @@ BAD: dict[str, dict[str, tuple[Settings, list[str]]]] = {
         "negative overflow": (changed("api_database_pool", max_overflow=0), ["api_database_pool.max_overflow", "at least 1"]),
         "too many connections": (changed("api_database_pool", size=40), ["360 database connections", "postgres_connections.max"]),
         "service too small": (changed("api_resources", memory="191m"), ["api_resources.memory (191m)", "192m or more"]),
-        "no time to start": (changed("api_release", ready_timeout_seconds=0), ["api_release.ready_timeout_seconds", "5 or more"]),
+        "no time to start": (
+            changed("api_release", ready_timeout_seconds=14),
+            ["api_release.ready_timeout_seconds", "15 or more"],
+        ),
         "every origin": ({"api_cors_origins": ["*"]}, ["api_cors_origins holds *", "https://www.example.com"]),
         "origin with a slash": ({"api_cors_origins": ["https://a.example/"]}, ["api_cors_origins", "a slash at the end"]),
         "origin with a setting": (
@@ -881,13 +891,13 @@ def checks_of(tasks: list[dict[str, Any]]) -> Iterator[tuple[str, str]]:
         if "ansible.builtin.fail" in task:
             yield task["name"].partition(";")[0], ""
         if check := task.get("ansible.builtin.assert"):
-            named = isinstance(task.get("loop"), list) and check["that"] == "item.that"
-            conditions = check["that"] if isinstance(check["that"], list) else [check["that"]]
-            yield from (
-                ((task["name"], item["name"]) for item in task["loop"])
-                if named
-                else ((task["name"], str(that)) for that in conditions)
-            )
+            if check["that"] == "item.that":
+                of_task = task.get("vars", {}).get("__preflight_checks")
+                named = task["loop"] if isinstance(task["loop"], list) else of_task or SETTINGS_CHECKS
+                yield from ((task["name"], item["name"]) for item in named)
+            else:
+                conditions = check["that"] if isinstance(check["that"], list) else [check["that"]]
+                yield from ((task["name"], str(that)) for that in conditions)
 
 
 def test_every_check_has_a_value_that_it_refuses(verdicts: dict[str, Verdict]) -> None:
@@ -900,3 +910,9 @@ def test_every_check_has_a_value_that_it_refuses(verdicts: dict[str, Verdict]) -
     elsewhere |= {check for check in checks if check[0] == "Check the settings against the host"}
     assert checks - refused - elsewhere == set()
     assert len(checks) > 40
+    assert len({check["name"] for check in SETTINGS_CHECKS}) == len(SETTINGS_CHECKS) > 60
+
+
+def test_every_list_of_checks_is_read() -> None:
+    lists = yaml.safe_load((CHECKS / "main.yml").read_text(encoding="utf-8"))["preflight_checks"]
+    assert sorted(re.findall(r"\w+_checks", lists)) == sorted(f"preflight_{file.stem}_checks" for file in CHECKS_FILES)
