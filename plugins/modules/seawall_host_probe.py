@@ -6,7 +6,10 @@ DOCUMENTATION = r"""
 module: seawall_host_probe
 short_description: Distribution, init system, memory, disk, address and port owners of a host, and what is installed there
 description:
-  - One run where narrow fact gathering plus a port listing would take three, and no fact is gathered that is not used.
+  - One run where narrow fact gathering, a port listing and questions to the engine would take five, and no fact is gathered
+    that is not used.
+  - C(engine) is what C(docker info) answers of use here, as JSON in C(stdout), which is empty where there is no Docker.
+    C(images) are those of Seawall by repository and tag, or null where no engine lists them.
 options:
   paths:
     description: Paths whose file system must have free space; the nearest existing parent counts.
@@ -132,6 +135,18 @@ def reachable_ports(listing: str, project: str) -> tuple[dict[str, str], dict[st
     return edges, containers
 
 
+def essence(info: str) -> str:
+    """Of the JSON that `docker info` prints what a deploy decides on, as JSON; each task that asks would read all of it again."""
+    try:
+        found = json.loads(info)
+    except ValueError:
+        return info
+    plugins = (found.get("ClientInfo") or {}).get("Plugins") or []
+    kept = {name: found.get(name) for name in ("ServerVersion", "ServerErrors", "LiveRestoreEnabled", "SecurityOptions")}
+    kept["ClientInfo"] = {"Plugins": [{"Name": plugin.get("Name"), "Version": plugin.get("Version")} for plugin in plugins]}
+    return json.dumps({name: value for name, value in kept.items() if value is not None})
+
+
 def read(path: str) -> str:
     try:
         with open(path, encoding="utf-8") as stream:
@@ -170,8 +185,15 @@ def main() -> None:
                 continue
         taken[str(port) if protocol == "tcp" else f"{port}/{protocol}"] = program_of(inodes)
     directories = volumes = published = ""
+    engine = {"stdout": "", "stderr": ""}
+    images: list[str] | None = None
     if docker:
         label = '{{.Label "com.docker.compose.project.working_dir"}}'
+        code, answer, errors = module.run_command([docker, "info", "--format", "{{json .}}"])
+        engine = {"stdout": essence(answer), "stderr": errors}
+        listing = [docker, "image", "ls", "--filter", "reference=seawall/*", "--format", "{{.Repository}}:{{.Tag}}"]
+        code, answer, _ = module.run_command(listing)
+        images = answer.split() if code == 0 else None
         directories = module.run_command([docker, "ps", "--all", "--filter", ours, "--format", label])[1]
         volumes = module.run_command([docker, "volume", "ls", "--filter", ours, "--format", "{{.Name}}"])[1]
         labels = (f'{{{{.Label "com.docker.compose.{name}"}}}}' for name in ("project", "service"))
@@ -193,6 +215,8 @@ def main() -> None:
         "root_holds": environment_value(read(os.path.join(root, "compose/.env")), "SEAWALL_PROJECT"),
         "other_roots": other_roots(directories, root),
         "volumes": sorted(volumes.split()),
+        "engine": engine,
+        "images": images,
         "others_ports": edges,
         "containers_ports": containers,
     }

@@ -13,6 +13,7 @@ description:
     it was put there.
   - C(recorded_release) is the last line of the journal of releases, or what an empty one would say.
   - C(active_ready) tells whether what is in charge says that it is ready, its schema included.
+  - C(edge_config_hash) is what the running nginx says that it was loaded with, or an empty string where none answers.
 options:
   project: {description: Name of the Compose project., type: str, required: true}
   stack: {description: Text of the stack file., type: str, required: true}
@@ -22,8 +23,10 @@ options:
   release_link: {description: The symlink whose target names the active colour., type: path, required: true}
   release_journal: {description: The file with a line of JSON for each release., type: path, required: true}
   release_socket: {description: The Unix socket on which the colour in charge serves GET /readyz., type: path, required: true}
+  edge_socket: {description: The Unix socket on which the edge serves GET /config., type: path, required: true}
 """
 
+import http.client
 import json
 import os
 import shutil
@@ -35,7 +38,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-READY_SECONDS = 3
+ANSWER_SECONDS = 3
 
 ABSENT: dict[str, Any] = {
     "exists": False,
@@ -70,16 +73,41 @@ def last_release(journal: str) -> dict[str, str]:
         return {"colour": "", "image": ""}
 
 
+class OverSocket(http.client.HTTPConnection):
+    """HTTP over a Unix socket, whose path stands for the host."""
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(ANSWER_SECONDS)
+        self.sock.connect(self.host)
+
+
+def ask(path: str, target: str) -> tuple[int, bytes]:
+    """Status and body of GET target on a Unix socket; 0 where nobody answers."""
+    client = OverSocket("localhost")
+    client.host = path
+    try:
+        client.request("GET", target, headers={"Host": "localhost", "Connection": "close"})
+        answer = client.getresponse()
+        return answer.status, answer.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        client.close()
+
+
 def is_ready(path: str) -> bool:
     """Whether GET /readyz is answered with 200."""
-    with socket.socket(socket.AF_UNIX) as client:
-        client.settimeout(READY_SECONDS)
-        try:
-            client.connect(path)
-            client.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            return client.recv(64).split(b" ", 2)[1:2] == [b"200"]
-        except OSError:
-            return False
+    return ask(path, "/readyz")[0] == 200
+
+
+def loaded_configuration(path: str) -> str:
+    """The hash of what the nginx behind a socket was loaded with; empty where it does not say so."""
+    status, body = ask(path, "/config")
+    try:
+        return str(json.loads(body)["hash"]) if status == 200 else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def main() -> None:
@@ -93,6 +121,7 @@ def main() -> None:
             "release_link": {"type": "path", "required": True},
             "release_journal": {"type": "path", "required": True},
             "release_socket": {"type": "path", "required": True},
+            "edge_socket": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )
@@ -107,6 +136,7 @@ def main() -> None:
         "active_since": "",
         "recorded_release": last_release(module.params["release_journal"]),
         "active_ready": is_ready(module.params["release_socket"]),
+        "edge_config_hash": loaded_configuration(module.params["edge_socket"]),
     }
     if os.path.islink(link):
         renamed_at = datetime.fromtimestamp(os.lstat(link).st_mtime, timezone.utc)

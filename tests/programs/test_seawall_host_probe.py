@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from ipaddress import IPv4Address
@@ -119,8 +120,12 @@ def test_a_port_of_udp_is_another_one() -> None:
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """One that says what stands in the file `publishes` of who publishes a port, and nothing else."""
-    (tmp_path / "docker").write_text(f"#!/bin/sh\ncase $* in *publish=*) cat {tmp_path}/publishes ;; esac\n", encoding="utf-8")
+    """One that says of itself, its images and who publishes a port what stands in a file of that name, and nothing else."""
+    (tmp_path / "docker").write_text(
+        f"#!/bin/sh\ncase $* in *publish=*) cat {tmp_path}/publishes ;; info*) cat {tmp_path}/info ;;"
+        f" 'image ls '*) cat {tmp_path}/images ;; esac\n",
+        encoding="utf-8",
+    )
     (tmp_path / "docker").chmod(0o755)
     (tmp_path / "publishes").touch()
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
@@ -130,6 +135,23 @@ def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def probe(*ports: int, **more: object) -> dict[str, Any]:
     arguments = {"paths": ["/"], "address": "127.0.0.1", "ports": list(ports), "project": "seawall-none", "root": "/none"}
     return module_run("seawall_host_probe", arguments=arguments | more)
+
+
+def test_the_engine_and_its_images_are_asked_for_as_well(docker: Path) -> None:
+    answer = probe()
+    assert answer["engine"]["stdout"] == ""
+    assert "No such file" in answer["engine"]["stderr"]
+    assert answer["images"] is None
+    plugins = [{"Name": "compose", "Version": "2.26", "Path": "/usr/bin/compose"}]
+    kept = {"ServerVersion": "20.10", "LiveRestoreEnabled": False}
+    info = kept | {"Containers": 7, "ServerErrors": None, "ClientInfo": {"Debug": False, "Plugins": plugins}}
+    (docker / "info").write_text(json.dumps(info), encoding="utf-8")
+    (docker / "images").write_text("", encoding="utf-8")
+    answer = probe()
+    told = kept | {"ClientInfo": {"Plugins": [{"Name": "compose", "Version": "2.26"}]}}
+    assert (json.loads(answer["engine"]["stdout"]), answer["images"]) == (told, [])
+    (docker / "images").write_text("seawall/base:1\nseawall/edge:2\n", encoding="utf-8")
+    assert probe()["images"] == ["seawall/base:1", "seawall/edge:2"]
 
 
 def test_ports_that_the_project_itself_publishes_are_not_taken(docker: Path) -> None:

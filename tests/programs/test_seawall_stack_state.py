@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from module_run import module_run
-from seawall_stack_state import describe, is_ready, last_release
+from seawall_stack_state import describe, is_ready, last_release, loaded_configuration
 
 
 def container(**state: object) -> dict[str, Any]:
@@ -58,6 +59,26 @@ def test_the_last_line_of_the_journal_counts(tmp_path: Path, text: str, found: t
     assert last_release(str(tmp_path / "releases.jsonl")) == dict(zip(("colour", "image"), found, strict=True))
 
 
+@contextmanager
+def answering(path: Path, answer: bytes, asked: bytes) -> Iterator[None]:
+    """A server on a Unix socket that gives one answer, to the request that it is meant for."""
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+        heard: list[bytes] = []
+
+        def serve() -> None:
+            with server.accept()[0] as client:
+                heard.append(client.recv(4096))
+                client.sendall(answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield
+        thread.join()
+        assert heard[0].startswith(asked)
+
+
 @pytest.mark.parametrize(
     ("answer", "ready"),
     [
@@ -68,22 +89,28 @@ def test_the_last_line_of_the_journal_counts(tmp_path: Path, text: str, found: t
     ],
 )
 def test_ready_is_what_answers_so(tmp_path: Path, answer: bytes, ready: bool) -> None:
-    path = str(tmp_path / "http.sock")
-    assert not is_ready(path)
-    with socket.socket(socket.AF_UNIX) as server:
-        server.bind(path)
-        server.listen()
+    path = tmp_path / "http.sock"
+    assert not is_ready(str(path))
+    with answering(path, answer, asked=b"GET /readyz HTTP/1.1\r\n"):
+        assert is_ready(str(path)) == ready
+    assert not is_ready(str(path))
 
-        def serve() -> None:
-            with server.accept()[0] as client:
-                assert client.recv(4096).startswith(b"GET /readyz HTTP/1.1\r\n")
-                client.sendall(answer)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        assert is_ready(path) == ready
-        thread.join()
-    assert not is_ready(path)
+@pytest.mark.parametrize(
+    ("answer", "found"),
+    [
+        (b'HTTP/1.1 200 OK\r\nContent-Length: 14\r\n\r\n{"hash": "ab"}', "ab"),
+        (b'HTTP/1.1 404 Not Found\r\n\r\n{"hash": "ab"}', ""),
+        (b"HTTP/1.1 200 OK\r\n\r\nnone", ""),
+        (b'HTTP/1.1 200 OK\r\n\r\n["hash"]', ""),
+        (b"", ""),
+    ],
+)
+def test_a_configuration_is_what_nginx_itself_says(tmp_path: Path, answer: bytes, found: str) -> None:
+    path = tmp_path / "status.sock"
+    assert loaded_configuration(str(path)) == ""
+    with answering(path, answer, asked=b"GET /config HTTP/1.1\r\n"):
+        assert loaded_configuration(str(path)) == found
 
 
 @pytest.fixture
@@ -116,6 +143,7 @@ esac
             "release_link": str(tmp_path / "current"),
             "release_journal": str(tmp_path / "absent"),
             "release_socket": str(tmp_path / "absent.sock"),
+            "edge_socket": str(tmp_path / "absent.sock"),
         }
         return module_run("seawall_stack_state", check_mode=check_mode, arguments=arguments)
 
