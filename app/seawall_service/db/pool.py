@@ -179,11 +179,12 @@ class Database:
         OperationalError when none is free in time, or when the server has not answered in time.
         """
         wait = self._deadlines.wait if wait_seconds is None else wait_seconds
-        try:
-            async with asyncio.timeout(wait):
-                await self._role_judged.wait()
-        except TimeoutError as error:
-            raise ServiceUnavailableError("The database is not available") from error
+        if not self._role_judged.is_set():
+            try:
+                async with asyncio.timeout(wait):
+                    await self._role_judged.wait()
+            except TimeoutError as error:
+                raise ServiceUnavailableError("The database is not available") from error
         async with self._pool.connection(timeout=wait) as connection:
             with answering_within(self._deadlines.hold, connection):
                 yield connection
