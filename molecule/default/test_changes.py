@@ -19,27 +19,10 @@ CHANGES: list[tuple[dict[str, dict[str, object]], set[str]]] = [
     ({"edge_hsts": {"max_age_seconds": 4321, "include_subdomains": False, "preload": False}}, set()),
 ]
 
+TIMER = ("backup.timer", "NextElapseUSecRealtime")
 
 # What a deploy may have to start anew on the host, and must not.
 UNITS = ("ssh", "docker", "seawall-firewall", "systemd-timesyncd", f"{PROJECT}-stack", "unattended-upgrades")
-
-
-def test_what_the_host_does_by_itself_is_changed_alone(deployed: Host) -> None:
-    """When backups run, and how much the journal keeps: neither touches a container or another unit."""
-    others = f"systemctl show --property Id,StateChangeTimestampMonotonic {' '.join(f'{name}.service' for name in UNITS)}"
-    timer = ("backup.timer", "NextElapseUSecRealtime")
-    journal = "systemctl show --property ActiveEnterTimestampMonotonic systemd-journald.service"
-    before, journal_since = deployed.must(others), deployed.must(journal)
-    settings = {
-        "backup_schedule": DEFAULTS["backup_schedule"] | {"on_calendar": "*-*-* 12:34:00", "randomized_delay_seconds": 0},
-        "host_baseline_journald": DEFAULTS["host_baseline_journald"] | {"max_use": "321M"},
-    }
-    assert touched(deployed, settings) == set()
-    assert " 12:34:00" in deployed.unit(*timer)["NextElapseUSecRealtime"]
-    assert deployed.must(journal) != journal_since
-    assert deployed.must(others) == before
-    assert touched(deployed, {}) == set()
-    assert " 03:" in deployed.unit(*timer)["NextElapseUSecRealtime"]
 
 
 def touched(deployed: Host, settings: dict[str, dict[str, object]]) -> set[str]:
@@ -61,9 +44,25 @@ def strict_transport(deployed: Host) -> str:
     return found
 
 
+def what_the_host_does_by_itself(deployed: Host) -> dict[str, dict[str, object]]:
+    """When backups run, and how much the journal keeps: neither touches a container or another unit."""
+    others = f"systemctl show --property Id,StateChangeTimestampMonotonic {' '.join(f'{name}.service' for name in UNITS)}"
+    journal = "systemctl show --property ActiveEnterTimestampMonotonic systemd-journald.service"
+    before, journal_since = deployed.must(others), deployed.must(journal)
+    settings = {
+        "backup_schedule": DEFAULTS["backup_schedule"] | {"on_calendar": "*-*-* 12:34:00", "randomized_delay_seconds": 0},
+        "host_baseline_journald": DEFAULTS["host_baseline_journald"] | {"max_use": "321M"},
+    }
+    assert touched(deployed, settings) == set()
+    assert " 12:34:00" in deployed.unit(*TIMER)["NextElapseUSecRealtime"]
+    assert deployed.must(journal) != journal_since
+    assert deployed.must(others) == before
+    return settings
+
+
 def test_a_change_touches_only_its_component(deployed: Host) -> None:
     """Each change stays while the next one is made, so that there is one way back for all of them."""
-    settings: dict[str, dict[str, object]] = {}
+    settings = what_the_host_does_by_itself(deployed)
     for change, services in CHANGES:
         settings |= change
         assert touched(deployed, settings) == services
@@ -71,3 +70,4 @@ def test_a_change_touches_only_its_component(deployed: Host) -> None:
     assert deployed.must(f"docker exec {PROJECT}-postgres-1 psql -XAtc 'SHOW log_min_duration_statement'") == "4321ms"
     assert touched(deployed, {}) == {"postgres", "cache", "api-blue", "auth-blue", "api-green", "auth-green"}
     assert strict_transport(deployed) == "max-age=63072000; includeSubDomains"
+    assert " 03:" in deployed.unit(*TIMER)["NextElapseUSecRealtime"]
