@@ -63,6 +63,8 @@ def test_the_timer_renews_what_the_authority_takes_back(deployed: Host) -> None:
     deployed.must(f"timeout 60 sh -c 'while systemctl is-active {SERVICE} | grep ing; do sleep 0.5; done'")
     assert deployed.unit("acme.service", "Result") == {"Result": "success"}
     assert deployed.containers() == containers
+    run = deployed.playbook("deploy", "--check")
+    assert (run.code, run.recap["changed"]) == (0, 0), run.output[-3000:]
 
 
 def test_a_renewal_that_fails_is_seen_until_one_succeeds(deployed: Host) -> None:

@@ -42,6 +42,5 @@ def test_a_reboot_brings_everything_back_and_opens_nothing(deployed: Host) -> No
     deployed.must("systemctl is-system-running --wait")
     stack = deployed.unit("stack.service", "ActiveState", "Result")
     assert stack == {"ActiveState": "active", "Result": "success"}
-    # Nor after the timer has renewed the certificate (test_certificate.py, before this one).
     run = deployed.playbook("deploy")
     assert (run.code, run.recap["changed"]) == (0, 0), run.output[-3000:]

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from deployed import WORST_EXPOSURE, Host
+import json
+
+from deployed import PROJECT, WORST_EXPOSURE, Host
+
+# As the engine counts, in nanoseconds.
+SECOND = 10**9
 
 
 def test_the_way_of_a_stranger(deployed: Host) -> None:
@@ -21,6 +26,15 @@ def test_systemd_is_content(deployed: Host) -> None:
 
 def test_the_unit_of_the_stack_is_shut_in(deployed: Host) -> None:
     assert deployed.exposure("stack.service") <= WORST_EXPOSURE
+
+
+def test_what_runs_is_asked_seldom_for_its_health(deployed: Host) -> None:
+    """And often while it starts, where the engine can do both."""
+    newer = int(deployed.must("docker version --format '{{.Server.Version}}'").partition(".")[0]) >= 25
+    wanted = (30, 1) if newer else (10, 0)
+    for service in ("postgres", "cache", "edge"):
+        told = json.loads(deployed.must(f"docker inspect --format '{{{{json .Config.Healthcheck}}}}' {PROJECT}-{service}-1"))
+        assert (told["Interval"] // SECOND, told.get("StartInterval", 0) // SECOND) == wanted
 
 
 def test_a_check_of_a_deployed_host_changes_nothing_and_shows_no_secret(deployed: Host) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pytest
 from conftest import Stack
 from edge_wire import Request, Way, ask_1, tls_context
-from installation import HTTPS_PORT, containers, docker
+from installation import HTTPS_PORT, ROOT, containers, docker, seawall
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -121,3 +121,24 @@ def test_a_reload_drops_no_fresh_connection(stack: Stack, record_property: Calla
     assert set(page.outcomes) == set(api.outcomes) == {200}
     # They may be closed in the moment in which the next request is on its way; asked once more, that one is answered.
     assert set(reusing.outcomes) == {200}
+
+
+def test_what_somebody_else_has_nginx_load_is_gone_after_the_next_deploy() -> None:
+    """Such as an edit on the host: what nginx says of its configuration is then still what the deploy before has written."""
+
+    def told() -> list[str]:
+        return ask_1(Request(PAGE)).all("x-somebody")
+
+    file = ROOT / "nginx/locations/headers.conf"
+    with file.open("a", encoding="utf-8") as configuration:
+        configuration.write("\nadd_header X-Somebody else always;\n")
+    reload()
+    end = time.monotonic() + 30
+    while not told():
+        assert time.monotonic() < end, "nginx has not loaded the edit, so this proves nothing"
+        time.sleep(0.1)
+    run = seawall("deploy")
+    assert run.code == 0, run.output[-3000:]
+    while told():
+        assert time.monotonic() < end + 120
+        time.sleep(0.1)

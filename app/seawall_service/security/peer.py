@@ -1,7 +1,6 @@
 """Whom to believe: the edge on the other end of the connection, and nobody by what a header says."""
 
 from collections.abc import Iterable
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.datastructures import Headers
@@ -55,8 +54,6 @@ class TrustedPeers:
         return trusted, told
 
 
-# Behind a proxy they are few, and each request names two.
-@lru_cache(maxsize=4096)
 def as_told(text: str) -> tuple[IPv4Address | IPv6Address | None, str]:
     """The address, None where it is none, and how it is written."""
     try:
