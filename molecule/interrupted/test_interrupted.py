@@ -12,7 +12,7 @@ from deployed import COMMAND, ENVIRONMENT, PROJECT, REPOSITORY, ROOT, Host
 from process_tree import end_with_descendants
 
 # Random, and the same every time: the task in which a run is killed, and how many seconds after that has begun. One in each
-# tenth of the way through a deploy, of which skipped tasks are a part: even one with nothing to do comes to 140.
+# tenth of the way through a deploy, of which skipped tasks are a part. One that is over before its task comes fails the test.
 CHANCE = random.Random("killed")
 KILLS = [(5 + 13 * tenth + CHANCE.randrange(13), CHANCE.uniform(0, 2)) for tenth in range(10)]
 # Before the power cut, which needs a host that has no engine.

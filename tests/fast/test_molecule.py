@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -56,3 +57,10 @@ def test_every_scenario_has_a_job() -> None:
     assert sorted(jobs) == sorted(path.parent.name for path in ROOT.glob("molecule/*/molecule.yml"))
     # The scenario upgrade begins with an older commit.
     assert host["steps"][0]["with"]["fetch-depth"] == 0
+
+
+def test_every_part_has_a_job() -> None:
+    """edge is the only part that another one, stack, runs as well."""
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    cases = re.findall(r"^([a-z]+)\)", (ROOT / "tests/part").read_text(encoding="utf-8"), re.MULTILINE)
+    assert sorted(workflow["jobs"]["part"]["strategy"]["matrix"]["part"]) == sorted(set(cases) - {"edge"})
