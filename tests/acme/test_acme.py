@@ -74,6 +74,14 @@ class Served:
     def renew(self, when: str = "true") -> Run:
         return self.verb("certificate", "-e", f"renew={when}")
 
+    def take_back(self) -> None:
+        """As after an incident: the authority revokes the certificate, and its renewal information says at once."""
+        before = self.serial()
+        revoke = ["certbot", "revoke", "--cert-name=seawall", f"--server={self.issuer.directory_url}", "--reason=superseded"]
+        revoked = self.job(*revoke, "--no-delete-after-revoke", *certbot_options())
+        assert revoked.returncode == 0, revoked.stdout + revoked.stderr
+        assert self.issuer.status(before) == "Revoked"
+
     def connect(self, trusted: str, name: str = DOMAIN) -> http.client.HTTPConnection:
         return over_tls(self.issuer.address, HTTPS_PORT, name, trusted)()
 
@@ -274,11 +282,7 @@ def test_it_is_renewed_when_the_authority_says_so_and_no_request_fails(installed
     document = str(answer_of(connection.getresponse()).body["id"])
     connection.close()
 
-    # As after an incident: the authority takes it back, and its renewal information says at once.
-    revoke = ["certbot", "revoke", "--cert-name=seawall", f"--server={installed.issuer.directory_url}", "--reason=superseded"]
-    revoked = installed.job(*revoke, "--no-delete-after-revoke", *certbot_options())
-    assert revoked.returncode == 0, revoked.stdout + revoked.stderr
-    assert installed.issuer.status(before) == "Revoked"
+    installed.take_back()
     asked = installed.issuer.log()
     client = SteadyClient(over_tls(installed.issuer.address, HTTPS_PORT, DOMAIN, root), headers, document, lambda: "")
     with client.running(), installed.undisturbed():
@@ -329,17 +333,23 @@ def test_what_was_issued_before_a_run_was_killed_is_put_in_use_by_the_next(insta
     assert installed.serial() != before
 
 
-def test_a_name_that_leads_elsewhere_fails_the_renewal_and_nothing_else(installed: Served) -> None:
+def test_a_name_that_leads_elsewhere_fails_the_renewal_and_the_next_run_renews(installed: Served) -> None:
+    before = installed.serial()
+    installed.take_back()
     installed.issuer.have_names_lead_to(authority.container_address(installed.issuer.names))
     try:
         with installed.unchanged():
-            run = installed.renew("now")
+            run = installed.renew()
     finally:
         installed.issuer.have_names_lead_to(installed.issuer.address)
     assert run.code != 0
     said = " ".join(run.output.split())
     assert "The certificate is not renewed, and the edge goes on with the one it has" in said
     assert "check the DNS record" in said
+    # certbot has been told already when to ask next, and that is hours away.
+    again = installed.renew()
+    assert (again.code, again.recap["changed"]) == (0, 1), again.output[-3000:]
+    assert installed.serial() != before
 
 
 def test_another_name_is_asked_for_and_until_it_leads_here_the_old_certificate_serves(installed: Served) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -98,6 +99,7 @@ def test_only_a_stale_nonce_is_tried_again(
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    monkeypatch.setattr(seawall_acme, "STATE", tmp_path / "state")
     wanted = Wanted(["a.example"], URL, "", "")
     if fails < ATTEMPTS:
         certbot(wanted, force=False)
@@ -162,6 +164,60 @@ def test_a_key_that_is_not_the_certificates_is_not_handed_over(lineage: Path, tm
     with pytest.raises(AcmeError, match="is not that of the certificate"):
         run(force=False)
     assert list((tmp_path / "issued").iterdir()) == []
+
+
+# Does not renew before it may ask again, and writes that down before it renews: as certbot does.
+PATIENT = """#!/bin/sh
+echo "$(grep --count ari_retry_after {conf})" >>{directory}/found
+grep --quiet ari_retry_after {conf} && exit 0
+printf '[acme_renewal_info]\\nari_retry_after = 2999-01-01T00:00:00\\n' >>{conf}
+{then}
+"""
+OWN_SETTINGS = "version = 5.8.0\n[renewalparams]\naccount = 1\n[[webroot_map]]\na.example = /challenges\n"
+
+
+@pytest.mark.parametrize(
+    ("then", "fails"),
+    [("exit 1", True), ("echo anti-replay nonce; exit 1", True), ("exit 0", False)],
+    ids=["fails", "stale", "renews"],
+)
+def test_a_renewal_that_failed_is_tried_by_the_next_run_whenever_certbot_may_ask_again(
+    lineage: Path, tmp_path: Path, then: str, fails: bool
+) -> None:
+    issue(lineage)
+    conf = tmp_path / "state/acme.example_directory/renewal/seawall.conf"
+    conf.parent.mkdir()
+    conf.write_text(OWN_SETTINGS, encoding="utf-8")
+    program = PATIENT.format(conf=conf, directory=tmp_path, then=then)
+    (tmp_path / "certbot").write_text(program, encoding="utf-8")
+    for _ in range(2):
+        if fails:
+            with pytest.raises(AcmeError):
+                run(force=False)
+        else:
+            run(force=False)
+    found = (tmp_path / "found").read_text(encoding="utf-8").split()
+    assert set(found) == ({"0"} if fails else {"0", "1"})
+    assert conf.read_text(encoding="utf-8").startswith(OWN_SETTINGS)
+    assert conf.read_text(encoding="utf-8").count("ari_retry_after") == 1
+
+
+def test_a_run_that_was_killed_counts_as_one_that_failed(lineage: Path, tmp_path: Path) -> None:
+    issue(lineage)
+    (tmp_path / "certbot").write_text("#!/bin/sh\nkill -9 $PPID\n", encoding="utf-8")
+    conf = tmp_path / "state/acme.example_directory/renewal/seawall.conf"
+    conf.parent.mkdir()
+    conf.write_text(
+        f"{OWN_SETTINGS}[acme_renewal_info]\nari_retry_after = 2999-01-01T00:00:00\n[other]\nkept = 1\n", encoding="utf-8"
+    )
+    child = os.fork()
+    if not child:
+        run(force=False)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
+    (tmp_path / "certbot").write_text("#!/bin/sh\n", encoding="utf-8")
+    run(force=False)
+    assert conf.read_text(encoding="utf-8") == f"{OWN_SETTINGS}[other]\nkept = 1\n"
 
 
 def test_what_certbot_is_asked_for(lineage: Path, tmp_path: Path) -> None:

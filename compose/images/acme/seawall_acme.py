@@ -27,6 +27,8 @@ PROBLEM = re.compile(r"^\s*(?:Domain|Identifier):\s*(\S+)\n\s*Type:\s*(\S+)\n\s*
 # Says nothing about the certificate. certbot itself tries once more, and an authority behind several machines may refuse again.
 STALE_NONCE = "anti-replay nonce"
 ATTEMPTS = 3
+# Where certbot writes when to ask next, which it does before it renews.
+ASKED = re.compile(r"^\[acme_renewal_info\]\n(?:(?!\[).*\n?)*", re.MULTILINE)
 UNEXPECTED = "An unexpected error occurred:"
 RECORDS = "(A; an AAAA must lead to a proxy in front, or be removed)"
 CURES = {
@@ -56,6 +58,19 @@ class Wanted:
         return STATE / re.sub(r"[^A-Za-z0-9.-]+", "_", self.directory_url.removeprefix("https://"))
 
 
+def forget_when_to_ask(state: Path) -> None:
+    """Have certbot ask the authority at once whether to renew, and not when its last answer has run out."""
+    path = state / "renewal" / f"{LINEAGE}.conf"
+    try:
+        content = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    if (kept := ASKED.sub("", content)) != content:
+        temporary = path.with_name(f".{path.name}.new")
+        temporary.write_text(kept, encoding="utf-8")
+        temporary.replace(path)
+
+
 def certbot(wanted: Wanted, *, force: bool) -> None:
     """One call for everything: it issues, renews when due (ARI) or when the names have changed, or keeps what there is."""
     command = ["certbot", "certonly", "--non-interactive", "--agree-tos", "--no-eff-email"]
@@ -71,9 +86,16 @@ def certbot(wanted: Wanted, *, force: bool) -> None:
     own = CONFIG / "ca_bundle.pem"
     trusted = str(own) if own.is_file() and own.stat().st_size else AUTHORITIES
     environment = os.environ | {"REQUESTS_CA_BUNDLE": trusted}
+    # Left by a run that failed or was killed: the next one must not take the certificate for one that is not due.
+    unfinished = wanted.state() / "unfinished"
     for _ in range(ATTEMPTS):
+        if unfinished.exists():
+            forget_when_to_ask(wanted.state())
+        wanted.state().mkdir(mode=0o700, parents=True, exist_ok=True)
+        unfinished.touch()
         done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
         if done.returncode == 0:
+            unfinished.unlink()
             return
         output = done.stdout + "\n" + done.stderr
         if STALE_NONCE not in output:
