@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import ssl
+from collections.abc import Iterable, Mapping
 
 import yaml
 from deployed import DOMAIN, PORT, PROJECT, REPOSITORY, Host
@@ -12,20 +14,23 @@ DEFAULTS: dict[str, dict[str, object]] = {}
 for file in REPOSITORY.glob("roles/*/defaults/main.yml"):
     DEFAULTS |= yaml.safe_load(file.read_text(encoding="utf-8")) or {}
 
-CHANGES: list[tuple[dict[str, dict[str, object]], set[str]]] = [
+CHANGES: list[tuple[dict[str, object], set[str]]] = [
     ({"api_runtime": DEFAULTS["api_runtime"] | {"log_level": "warning"}}, {"api-blue", "auth-blue", "api-green", "auth-green"}),
     ({"postgres_settings": {"log_min_duration_statement": "4321ms"}}, {"postgres"}),
     ({"cache_limits": {"memory_percent": 60, "clients": 500, "eviction": "allkeys-lfu"}}, {"cache"}),
     ({"edge_hsts": {"max_age_seconds": 4321, "include_subdomains": False, "preload": False}}, set()),
+    ({"tls_extra_domains": [f"www.{DOMAIN}"]}, set()),
 ]
 
 TIMER = ("backup.timer", "NextElapseUSecRealtime")
 
-# What a deploy may have to start anew on the host, and must not.
-UNITS = ("ssh", "docker", "seawall-firewall", "systemd-timesyncd", f"{PROJECT}-stack", "unattended-upgrades")
+# Units that a change of the host's own settings is none of the business of, and those that must take it.
+OTHERS = ("systemd-timesyncd", f"{PROJECT}-stack", "unattended-upgrades")
+CONCERNED = ("systemd-journald", "ssh", "seawall-firewall", "docker")
+OPENED = 4321
 
 
-def touched(deployed: Host, settings: dict[str, dict[str, object]]) -> set[str]:
+def touched(deployed: Host, settings: Mapping[str, object]) -> set[str]:
     """The services whose containers a deploy with these settings has made anew or restarted."""
     before = deployed.containers()
     run = deployed.playbook("deploy", "-e", json.dumps(settings))
@@ -44,20 +49,43 @@ def strict_transport(deployed: Host) -> str:
     return found
 
 
-def what_the_host_does_by_itself(deployed: Host) -> dict[str, dict[str, object]]:
-    """When backups run, and how much the journal keeps: neither touches a container or another unit."""
-    others = f"systemctl show --property Id,StateChangeTimestampMonotonic {' '.join(f'{name}.service' for name in UNITS)}"
-    journal = "systemctl show --property ActiveEnterTimestampMonotonic systemd-journald.service"
-    before, journal_since = deployed.must(others), deployed.must(journal)
-    settings = {
+def changes_of_state(deployed: Host, units: Iterable[str]) -> dict[str, str]:
+    """Of each unit when it was last started, stopped or reloaded."""
+    return {
+        unit: deployed.must(
+            f"systemctl show --property StateChangeTimestampMonotonic,ActiveEnterTimestampMonotonic {unit}.service"
+        )
+        for unit in units
+    }
+
+
+def what_the_host_does_by_itself(deployed: Host) -> dict[str, object]:
+    """When backups run, what the journal and the engine keep, how one signs in, and what is open: no container is touched."""
+    before, since = changes_of_state(deployed, OTHERS), changes_of_state(deployed, CONCERNED)
+    settings: dict[str, object] = {
         "backup_schedule": DEFAULTS["backup_schedule"] | {"on_calendar": "*-*-* 12:34:00", "randomized_delay_seconds": 0},
         "host_baseline_journald": DEFAULTS["host_baseline_journald"] | {"max_use": "321M"},
+        "host_baseline_sshd": DEFAULTS["host_baseline_sshd"] | {"login_grace_seconds": 43},
+        "host_baseline_firewall": DEFAULTS["host_baseline_firewall"] | {"allowed_tcp": [OPENED]},
+        "docker_engine_daemon": DEFAULTS["docker_engine_daemon"] | {"shutdown-timeout": 43},
     }
     assert touched(deployed, settings) == set()
     assert " 12:34:00" in deployed.unit(*TIMER)["NextElapseUSecRealtime"]
-    assert deployed.must(journal) != journal_since
-    assert deployed.must(others) == before
+    after = changes_of_state(deployed, CONCERNED)
+    assert [unit for unit in CONCERNED if after[unit] == since[unit]] == []
+    assert "logingracetime 43" in deployed.must("sshd -T").splitlines()
+    assert str(OPENED) in deployed.must("nft list ruleset")
+    assert changes_of_state(deployed, OTHERS) == before
     return settings
+
+
+def names_of_certificate(deployed: Host) -> set[str]:
+    """Whom the edge says it is."""
+    connection = over_tls(deployed.address, PORT, DOMAIN, deployed.authority)()
+    connection.connect()
+    told = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+    connection.close()
+    return {str(name) for _, name in (told or {})["subjectAltName"]}
 
 
 def test_a_change_touches_only_its_component(deployed: Host) -> None:
@@ -66,8 +94,12 @@ def test_a_change_touches_only_its_component(deployed: Host) -> None:
     for change, services in CHANGES:
         settings |= change
         assert touched(deployed, settings) == services
-    assert strict_transport(deployed) == f"max-age={settings['edge_hsts']['max_age_seconds']}"
+    assert strict_transport(deployed) == "max-age=4321"
+    assert names_of_certificate(deployed) == {DOMAIN, f"www.{DOMAIN}"}
     assert deployed.must(f"docker exec {PROJECT}-postgres-1 psql -XAtc 'SHOW log_min_duration_statement'") == "4321ms"
     assert touched(deployed, {}) == {"postgres", "cache", "api-blue", "auth-blue", "api-green", "auth-green"}
     assert strict_transport(deployed) == "max-age=63072000; includeSubDomains"
+    assert names_of_certificate(deployed) == {DOMAIN}
+    assert "logingracetime 30" in deployed.must("sshd -T").splitlines()
+    assert str(OPENED) not in deployed.must("nft list ruleset")
     assert " 03:" in deployed.unit(*TIMER)["NextElapseUSecRealtime"]

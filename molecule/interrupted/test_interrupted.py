@@ -17,6 +17,9 @@ CHANCE = random.Random("killed")
 KILLS = [(5 + 13 * tenth + CHANCE.randrange(13), CHANCE.uniform(0, 2)) for tenth in range(10)]
 # Before the power cut, which needs a host that has no engine.
 ON_A_BARE_HOST = 2
+# All that the first deploys have said while the secrets were made, told as much as Ansible can tell.
+TALKATIVE = ["-vvv", "--diff"]
+SAID: list[str] = []
 
 
 # Ends once dpkg has begun with a package of the engine's and not finished it.
@@ -28,7 +31,7 @@ UNFINISHED = (
 
 def deploy_and_kill_in(task: int | str, seconds: float = 0) -> bool:
     """Start a deploy and kill it so long after its task of that number, or the first whose name begins so, has begun."""
-    command = [*COMMAND, "playbooks/deploy.yml"]
+    command = [*COMMAND, "playbooks/deploy.yml", *TALKATIVE]
     # Where skipped tasks are not shown, a task is told of when its first result is there.
     environment = ENVIRONMENT | {"ANSIBLE_DISPLAY_SKIPPED_HOSTS": "true"}
     with subprocess.Popen(
@@ -37,6 +40,7 @@ def deploy_and_kill_in(task: int | str, seconds: float = 0) -> bool:
         assert run.stdout
         begun = 0
         for line in run.stdout:
+            SAID.append(line)
             begun += line.startswith("TASK [")
             if begun == task or (isinstance(task, str) and line.startswith(f"TASK [{task}")):
                 time.sleep(seconds)
@@ -87,8 +91,11 @@ def test_power_cut_while_packages_are_unpacked(deployed: Host) -> None:
 def test_killed_anywhere_it_converges(deployed: Host) -> None:
     later = KILLS[ON_A_BARE_HOST:]
     assert [deploy_and_kill_in(*kill) for kill in later] == [True] * len(later)
-    run = deployed.playbook("deploy")
+    run = deployed.playbook("deploy", *TALKATIVE)
     assert run.code == 0, run.output[-3000:]
+    secrets, said = deployed.secrets(), "".join([*SAID, run.output])
+    assert len(secrets) >= 5
+    assert [name for name, value in secrets.items() if value in said] == []
     status, document = deployed.ask("/api/v1/documents", "POST", {"title": "Still here"}, deployed.session())
     assert status == 201, document
     assert deployed.root("systemctl --failed --no-legend") == ""
