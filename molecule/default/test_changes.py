@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterable, Mapping
 
 import yaml
+from cryptography import x509
 from deployed import DOMAIN, PORT, PROJECT, REPOSITORY, Host
 from steady_client import over_tls
 
@@ -83,9 +84,12 @@ def names_of_certificate(deployed: Host) -> set[str]:
     """Whom the edge says it is."""
     connection = over_tls(deployed.address, PORT, DOMAIN, deployed.authority)()
     connection.connect()
-    told = connection.sock.getpeercert() if isinstance(connection.sock, ssl.SSLSocket) else None
+    assert isinstance(connection.sock, ssl.SSLSocket)
+    certificate = x509.load_der_x509_certificate(connection.sock.getpeercert(binary_form=True) or b"")
     connection.close()
-    return {str(name) for _, name in (told or {})["subjectAltName"]}
+    return set(
+        certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    )
 
 
 def test_a_change_touches_only_its_component(deployed: Host) -> None:
