@@ -34,6 +34,7 @@ PRODUCTION = {
 # What a deploy switches on besides, with limits as high as production takes them: each connection is a user of its own.
 DEPLOYED = PRODUCTION | {
     "RATE_LIMIT_ENABLED": "true",
+    "RATE_LIMIT_KEY_STRATEGY": "user_or_ip",
     "RATE_LIMIT_REQUESTS": "60000",
     "RATE_LIMIT_PER_MINUTE_DEFAULT": "60000",
     "RATE_LIMIT_BURST_DEFAULT": "1000",

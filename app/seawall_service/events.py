@@ -5,6 +5,7 @@ from uuid import UUID
 
 from psycopg.types.json import Jsonb
 
+from seawall_service.audit import service as audit
 from seawall_service.correlation import get_request_id
 from seawall_service.db.pool import Connection
 from seawall_service.errors import JsonValue
@@ -19,12 +20,28 @@ class Event:
     principal_id: UUID
 
 
-async def append_event(connection: Connection, event: Event) -> None:
-    """UNIQUE (stream_id, stream_version) refuses a second writer of the same version."""
-    await connection.execute(
-        """
-        INSERT INTO events (stream_id, stream_version, type, payload, principal_id, request_id)
-        VALUES (%s, %s, %s, %s, %s, %s)
-        """,
-        (event.stream_id, event.stream_version, event.type, Jsonb(event.payload), event.principal_id, get_request_id() or None),
+INSERT = """
+INSERT INTO events (stream_id, stream_version, type, payload, principal_id, request_id)
+VALUES (%s, %s, %s, %s, %s, %s)
+"""
+# One statement for both rows is one question to the database less.
+INSERT_AUDITED = f"WITH audited AS ({audit.INSERT}) {INSERT}"
+
+
+async def append_event(connection: Connection, event: Event, audited: tuple[object, ...] | None = None) -> None:
+    """The event, and with it the row that the audit keeps of it, if any.
+
+    UNIQUE (stream_id, stream_version) refuses a second writer of the same version.
+    """
+    row = (
+        event.stream_id,
+        event.stream_version,
+        event.type,
+        Jsonb(event.payload),
+        event.principal_id,
+        get_request_id() or None,
     )
+    if audited is None:
+        await connection.execute(INSERT, row)
+    else:
+        await connection.execute(INSERT_AUDITED, audited + row)

@@ -1,6 +1,6 @@
-"""Who changed what, from where: one row for each change, in the transaction of the change (AUD-01..03).
+"""Who changed what, from where: one row for each change, written by the statement that records the change (AUD-01..03).
 
-Guardrails for personal data: a row holds ids, lengths and roles, never what somebody wrote. Executes, never commits.
+Guardrails for personal data: a row holds ids, lengths and roles, never what somebody wrote.
 """
 
 import unicodedata
@@ -13,13 +13,16 @@ from psycopg.types.json import Jsonb
 
 from seawall_service.command_context import CommandContext
 from seawall_service.correlation import get_request_id
-from seawall_service.db.pool import Connection
 from seawall_service.errors import JsonValue
 from seawall_service.logging import safe
 
 MAX_METADATA_TEXT = 200
 MAX_USER_AGENT = 256
 CHANCE = SystemRandom()
+INSERT = """
+INSERT INTO audit_events (request_id, user_id, action, document_id, metadata, ip, user_agent)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,23 +55,17 @@ def storable_metadata(metadata: dict[str, JsonValue]) -> dict[str, object]:
     return {key: printable(value, MAX_METADATA_TEXT) if isinstance(value, str) else value for key, value in kept.items()}
 
 
-async def record_audit_event(connection: Connection, context: CommandContext, event: AuditEvent) -> None:
-    """One row, or none where the audit is off or the sample leaves this change out."""
+def audit_row(context: CommandContext, event: AuditEvent) -> tuple[object, ...] | None:
+    """The values for INSERT, or None where the audit is off or the sample leaves this change out."""
     if not context.audit.enabled or CHANCE.random() >= context.audit.sample_rate:
-        return
+        return None
     metadata = event.metadata | {"idempotency_key": context.idempotency_key}
-    await connection.execute(
-        """
-        INSERT INTO audit_events (request_id, user_id, action, document_id, metadata, ip, user_agent)
-        VALUES (%s, %s, %s, %s, %s, %s, %s)
-        """,
-        (
-            get_request_id(),
-            event.user_id,
-            event.action,
-            event.document_id,
-            Jsonb(storable_metadata(metadata)),
-            storable_ip(context.client_ip),
-            printable(context.user_agent, MAX_USER_AGENT) if context.user_agent else None,
-        ),
+    return (
+        get_request_id(),
+        event.user_id,
+        event.action,
+        event.document_id,
+        Jsonb(storable_metadata(metadata)),
+        storable_ip(context.client_ip),
+        printable(context.user_agent, MAX_USER_AGENT) if context.user_agent else None,
     )

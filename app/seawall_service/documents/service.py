@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 from psycopg import sql
 
-from seawall_service.audit.service import AuditEvent, record_audit_event
+from seawall_service.audit.service import AuditEvent, audit_row
 from seawall_service.command_context import CommandContext
 from seawall_service.db.pool import Connection
 from seawall_service.documents.commands import AddMember, AppendEntry, CreateDocument, TransferDocument
@@ -80,7 +80,11 @@ async def create_document(
 ) -> DocumentResponse:
     document_id = uuid4()
     with handling(command, principal_id, document_id=document_id):
-        await append_event(connection, Event(document_id, 1, "document.created", {"title": command.title}, principal_id))
+        await append_event(
+            connection,
+            Event(document_id, 1, "document.created", {"title": command.title}, principal_id),
+            audit_row(context, AuditEvent("document.create", principal_id, document_id, {"title_len": len(command.title)})),
+        )
         cursor = await connection.execute(
             sql.SQL("""
             INSERT INTO proj_documents AS d (id, title, owner_id, version, entry_count)
@@ -93,9 +97,6 @@ async def create_document(
             "INSERT INTO proj_memberships (user_id, document_id, role) VALUES (%s, %s, 'owner')",
             (principal_id, document_id),
         )
-        await record_audit_event(
-            connection, context, AuditEvent("document.create", principal_id, document_id, {"title_len": len(command.title)})
-        )
         return DocumentResponse.model_validate(row)
 
 
@@ -107,15 +108,12 @@ async def append_entry(
         document.require_writer()
         document.require_version(command.expected_version)
         version, position, entry_id = document.version + 1, document.entry_count + 1, uuid4()
+        payload: dict[str, JsonValue] = {"entry_id": str(entry_id), "position": position}
+        noted: dict[str, JsonValue] = {"entry_id": str(entry_id), "content_len": len(command.content)}
         await append_event(
             connection,
-            Event(
-                command.document_id,
-                version,
-                "document.entry_appended",
-                {"entry_id": str(entry_id), "position": position},
-                principal_id,
-            ),
+            Event(command.document_id, version, "document.entry_appended", payload, principal_id),
+            audit_row(context, AuditEvent("document.append", principal_id, command.document_id, noted)),
         )
         cursor = await connection.execute(
             """
@@ -128,16 +126,6 @@ async def append_entry(
         await connection.execute(
             "UPDATE proj_documents SET version = %s, entry_count = %s, updated_at = now() WHERE id = %s",
             (version, position, command.document_id),
-        )
-        await record_audit_event(
-            connection,
-            context,
-            AuditEvent(
-                "document.append",
-                principal_id,
-                command.document_id,
-                {"entry_id": str(entry_id), "content_len": len(command.content)},
-            ),
         )
         return AppendedEntryResponse.model_validate({**(entry or {}), "version": version})
 
@@ -155,7 +143,11 @@ async def transfer_document(
         await require_user(connection, command)
         version = document.version + 1
         moved: dict[str, JsonValue] = {"from": str(principal_id), "to": str(command.to_user_id)}
-        await append_event(connection, Event(command.document_id, version, "document.transferred", moved, principal_id))
+        await append_event(
+            connection,
+            Event(command.document_id, version, "document.transferred", moved, principal_id),
+            audit_row(context, AuditEvent("document.transfer", principal_id, command.document_id, moved)),
+        )
         # First one less, then one more: the database lets no document have two owners.
         await connection.execute(
             "UPDATE proj_memberships SET role = 'editor' WHERE document_id = %s AND user_id = %s",
@@ -174,7 +166,6 @@ async def transfer_document(
             """).format(DOCUMENT),
             (command.to_user_id, version, command.document_id),
         )
-        await record_audit_event(connection, context, AuditEvent("document.transfer", principal_id, command.document_id, moved))
         return DocumentResponse.model_validate(await cursor.fetchone())
 
 
@@ -210,7 +201,11 @@ async def add_member(connection: Connection, command: AddMember, principal_id: U
             return MemberResponse.model_validate({**member, **known, "version": document.version})
         version = document.version + 1
         added: dict[str, JsonValue] = {"member_id": str(command.user_id), "role": command.role}
-        await append_event(connection, Event(command.document_id, version, "document.member_added", added, principal_id))
+        await append_event(
+            connection,
+            Event(command.document_id, version, "document.member_added", added, principal_id),
+            audit_row(context, AuditEvent("document.add_member", principal_id, command.document_id, added)),
+        )
         cursor = await connection.execute(
             """
             INSERT INTO proj_memberships (document_id, user_id, role) VALUES (%(document_id)s, %(user_id)s, %(role)s)
@@ -222,7 +217,6 @@ async def add_member(connection: Connection, command: AddMember, principal_id: U
         await connection.execute(
             "UPDATE proj_documents SET version = %s, updated_at = now() WHERE id = %s", (version, command.document_id)
         )
-        await record_audit_event(connection, context, AuditEvent("document.add_member", principal_id, command.document_id, added))
         return MemberResponse.model_validate({**member, **(row or {}), "version": version})
 
 

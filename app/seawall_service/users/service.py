@@ -6,7 +6,7 @@ from uuid import UUID, uuid4
 import structlog
 from pydantic import ValidationError
 
-from seawall_service.audit.service import AuditEvent, record_audit_event
+from seawall_service.audit.service import AuditEvent, audit_row
 from seawall_service.cache.interface import Cache
 from seawall_service.command_context import CommandContext
 from seawall_service.db.pool import Connection
@@ -112,9 +112,12 @@ async def update_user(
             raise NotFoundError
         version = row.pop("version")
         payload: dict[str, JsonValue] = {"display_name": command.display_name}
-        await append_event(connection, Event(command.user_id, version, "user.updated", payload, principal_id))
         changed: dict[str, JsonValue] = {"display_name_len": len(command.display_name)}
-        await record_audit_event(connection, context, AuditEvent("user.update", principal_id, None, changed))
+        await append_event(
+            connection,
+            Event(command.user_id, version, "user.updated", payload, principal_id),
+            audit_row(context, AuditEvent("user.update", principal_id, None, changed)),
+        )
         return UserPublicResponse.model_validate(row)
 
 
