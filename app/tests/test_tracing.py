@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import httpx
@@ -429,8 +430,10 @@ def traced(boot: Boot, collector: Collector, application: str = "asgi", **enviro
 @pytest.mark.requirement("OTEL-01", "OTEL-05", "OTEL-07")
 def test_spans_of_all_workers_arrive_and_are_flushed_at_sigterm(boot: Boot, collector: Collector) -> None:
     server = traced(boot, collector, OTEL_BSP_SCHEDULE_DELAY="600000", OTEL_BLRP_SCHEDULE_DELAY="600000")
-    server.start().until_answering("/readyz")
-    sent = {server.get("/api/v1/documents").headers["X-Request-ID"] for _ in range(40)}
+    server.start().until_answering("/readyz").until_all_started()
+    # Several at a time: one after the other may all meet the same worker.
+    with ThreadPoolExecutor(8) as clients:
+        sent = {answer.headers["X-Request-ID"] for answer in clients.map(server.get, ["/api/v1/documents"] * 40)}
     assert [span for _, span in collector.spans if span.name == "GET /api/v1/documents"] == []
     server.terminate()
     assert server.wait() == 0

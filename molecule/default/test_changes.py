@@ -26,8 +26,8 @@ CHANGES: list[tuple[dict[str, object], set[str]]] = [
 TIMER = ("backup.timer", "NextElapseUSecRealtime")
 
 # Units that a change of the host's own settings is none of the business of, and those that must take it.
-OTHERS = ("systemd-timesyncd", f"{PROJECT}-stack", "unattended-upgrades")
-CONCERNED = ("systemd-journald", "ssh", "seawall-firewall", "docker")
+OTHERS = ("docker", "seawall-firewall", "systemd-timesyncd", f"{PROJECT}-stack", "unattended-upgrades")
+CONCERNED = ("systemd-journald", "ssh")
 OPENED = 4321
 
 
@@ -61,14 +61,13 @@ def changes_of_state(deployed: Host, units: Iterable[str]) -> dict[str, str]:
 
 
 def what_the_host_does_by_itself(deployed: Host) -> dict[str, object]:
-    """When backups run, what the journal and the engine keep, how one signs in, and what is open: no container is touched."""
+    """When backups run, how much the journal keeps, how one signs in, and what is open: no container is touched."""
     before, since = changes_of_state(deployed, OTHERS), changes_of_state(deployed, CONCERNED)
     settings: dict[str, object] = {
         "backup_schedule": DEFAULTS["backup_schedule"] | {"on_calendar": "*-*-* 12:34:00", "randomized_delay_seconds": 0},
         "host_baseline_journald": DEFAULTS["host_baseline_journald"] | {"max_use": "321M"},
         "host_baseline_sshd": DEFAULTS["host_baseline_sshd"] | {"login_grace_seconds": 43},
         "host_baseline_firewall": DEFAULTS["host_baseline_firewall"] | {"allowed_tcp": [OPENED]},
-        "docker_engine_daemon": DEFAULTS["docker_engine_daemon"] | {"shutdown-timeout": 43},
     }
     assert touched(deployed, settings) == set()
     assert " 12:34:00" in deployed.unit(*TIMER)["NextElapseUSecRealtime"]

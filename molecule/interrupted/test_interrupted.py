@@ -14,7 +14,7 @@ from process_tree import end_with_descendants
 # Random, and the same every time: the task in which a run is killed, and how many seconds after that has begun. One in each
 # tenth of the way through a deploy, of which skipped tasks are a part. One that is over before its task comes fails the test.
 CHANCE = random.Random("killed")
-KILLS = [(5 + 13 * tenth + CHANCE.randrange(13), CHANCE.uniform(0, 2)) for tenth in range(10)]
+KILLS = [(5 + 11 * tenth + CHANCE.randrange(11), CHANCE.uniform(0, 2)) for tenth in range(10)]
 # Before the power cut, which needs a host that has no engine.
 ON_A_BARE_HOST = 2
 # All that the first deploys have said while the secrets were made, told as much as Ansible can tell.
@@ -96,6 +96,7 @@ def test_killed_anywhere_it_converges(deployed: Host) -> None:
     secrets, said = deployed.secrets(), "".join([*SAID, run.output])
     assert len(secrets) >= 5
     assert [name for name, value in secrets.items() if value in said] == []
+    assert deployed.first_user()[1] not in said
     status, document = deployed.ask("/api/v1/documents", "POST", {"title": "Still here"}, deployed.session())
     assert status == 201, document
     assert deployed.root("systemctl --failed --no-legend") == ""

@@ -108,11 +108,16 @@ class Host:
         connection.close()
         return answer.status, json.loads(text) if "json" in answer.headers.get("Content-Type", "") else text
 
-    def session(self) -> dict[str, str]:
-        """Headers of the first user, with the password that the deploy has left for the person who deployed."""
+    def first_user(self) -> tuple[str, str]:
+        """Name and password, as the deploy has left them for the person who deployed."""
         left = Path(SETTINGS["auth_first_user"]["show_in"]).read_text(encoding="utf-8")
         words = dict(line.split(maxsplit=1) for line in left.splitlines())
-        status, tokens = self.ask("/api/auth/login", "POST", {"username": words["user:"], "password": words["password:"]})
+        return words["user:"], words["password:"]
+
+    def session(self) -> dict[str, str]:
+        """Headers of the first user."""
+        name, password = self.first_user()
+        status, tokens = self.ask("/api/auth/login", "POST", {"username": name, "password": password})
         assert status == 200, tokens
         return {"Authorization": f"Bearer {tokens['access_token']}"}
 

@@ -10,6 +10,8 @@ description:
     that is not used.
   - C(engine) is what C(docker info) answers of use here, as JSON in C(stdout), which is empty where there is no Docker.
     C(images) are those of Seawall by repository and tag, or null where no engine lists them.
+  - C(certificate) is what is installed for the edge, C(content) as the bytes of its file in base64, empty where there is none,
+    and C(has_key) whether its key is there; the key itself is not read.
 options:
   paths:
     description: Paths whose file system must have free space; the nearest existing parent counts.
@@ -27,6 +29,7 @@ options:
     default: ""
 """
 
+import base64
 import glob
 import json
 import os
@@ -147,12 +150,16 @@ def essence(info: str) -> str:
     return json.dumps({name: value for name, value in kept.items() if value is not None})
 
 
-def read(path: str) -> str:
+def read_bytes(path: str) -> bytes:
     try:
-        with open(path, encoding="utf-8") as stream:
+        with open(path, "rb") as stream:
             return stream.read()
     except (FileNotFoundError, NotADirectoryError):
-        return ""
+        return b""
+
+
+def read(path: str) -> str:
+    return read_bytes(path).decode()
 
 
 def main() -> None:
@@ -215,6 +222,10 @@ def main() -> None:
         "root_holds": environment_value(read(os.path.join(root, "compose/.env")), "SEAWALL_PROJECT"),
         "other_roots": other_roots(directories, root),
         "volumes": sorted(volumes.split()),
+        "certificate": {
+            "content": base64.b64encode(read_bytes(os.path.join(root, "tls/fullchain.pem"))).decode(),
+            "has_key": os.path.isfile(os.path.join(root, "tls/privkey.pem")),
+        },
         "engine": engine,
         "images": images,
         "others_ports": edges,

@@ -212,8 +212,10 @@ def test_a_run_that_was_killed_counts_as_one_that_failed(lineage: Path, tmp_path
     )
     child = os.fork()
     if not child:
-        run(force=False)
-        os._exit(0)
+        try:
+            run(force=False)
+        finally:
+            os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -9
     (tmp_path / "certbot").write_text("#!/bin/sh\n", encoding="utf-8")
     run(force=False)
