@@ -126,7 +126,7 @@ def test_a_new_environment_leaves_a_running_command_its_own(tmp_path: Path) -> N
     (tools / "python3").chmod(0o755)
     files = {name: tmp_path / name.lower() for name in ("BEGUN", "GO")}
     environment = (
-        os.environ | {name: str(path) for name, path in files.items()} | {"PATH": f"{tools}:{os.environ['PATH']}", "HOLD": ""}
+        os.environ | {name: str(path) for name, path in files.items()} | {"SEAWALL_PYTHON": str(tools / "python3"), "HOLD": ""}
     )
 
     def command(**variables: str) -> subprocess.Popen[str]:
@@ -331,9 +331,11 @@ def machine(tmp_path: Path, *, user: int = 0, **programs: str) -> Path:
     return tmp_path
 
 
-def typed(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command, environment = ["/bin/sh", str(checkout / "seawall"), *words], {"PATH": str(checkout / "tools")}
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+def typed(checkout: Path, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = ["/bin/sh", str(checkout / "seawall"), *words]
+    return subprocess.run(
+        command, env={"PATH": str(checkout / "tools"), **environment}, capture_output=True, text=True, check=False
+    )
 
 
 def test_the_list_is_read_from_the_playbooks(tmp_path: Path) -> None:
@@ -388,6 +390,16 @@ def test_a_machine_without_the_right_python_is_told(tmp_path: Path, user: int, p
     assert not (checkout / ".venv").exists()
 
 
+@pytest.mark.parametrize("text", ["", OLD_PYTHON, "exit 1"], ids=["not there", "too old", "no venv"])
+def test_a_python_that_is_named_and_does_not_do_is_told_and_nothing_is_installed(tmp_path: Path, text: str) -> None:
+    checkout = machine(tmp_path, user=0, apt_get=f"touch {tmp_path}/installed", **({"mine": text} if text else {}))
+    (checkout / "requirements.txt").touch()
+    done = typed(checkout, "dance", "--inventory=x,", SEAWALL_PYTHON=str(tmp_path / "tools/mine"))
+    assert done.returncode == 1
+    assert f"SEAWALL_PYTHON is {tmp_path}/tools/mine, which is no Python 3.11 or newer" in done.stderr
+    assert not (tmp_path / "installed").exists()
+
+
 @pytest.fixture
 def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A checkout whose environments are made by the stand-in, which goes on at once."""
@@ -400,9 +412,9 @@ def made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tools / "python3").write_text(PYTHON, encoding="utf-8")
     (tools / "python3").chmod(0o755)
     (tmp_path / "go").touch()
-    for name, value in {"BEGUN": str(tmp_path / "begun"), "GO": str(tmp_path / "go"), "HOLD": ""}.items():
+    given = {"BEGUN": str(tmp_path / "begun"), "GO": str(tmp_path / "go"), "HOLD": "", "SEAWALL_PYTHON": str(tools / "python3")}
+    for name, value in given.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setenv("PATH", str(tools), prepend=":")
     return checkout
 
 
