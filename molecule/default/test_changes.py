@@ -19,8 +19,14 @@ CHANGES: list[tuple[dict[str, object], set[str]]] = [
     ({"api_runtime": DEFAULTS["api_runtime"] | {"log_level": "warning"}}, {"api-blue", "auth-blue", "api-green", "auth-green"}),
     ({"postgres_settings": {"log_min_duration_statement": "4321ms"}}, {"postgres"}),
     ({"cache_limits": {"memory_percent": 60, "clients": 500, "eviction": "allkeys-lfu"}}, {"cache"}),
-    ({"edge_hsts": {"max_age_seconds": 4321, "include_subdomains": False, "preload": False}}, set()),
-    ({"tls_extra_domains": [f"www.{DOMAIN}"]}, set()),
+    # What the edge reads, none of which touches a container.
+    (
+        {
+            "edge_hsts": {"max_age_seconds": 4321, "include_subdomains": False, "preload": False},
+            "tls_extra_domains": [f"www.{DOMAIN}"],
+        },
+        set(),
+    ),
 ]
 
 TIMER = ("backup.timer", "NextElapseUSecRealtime")
