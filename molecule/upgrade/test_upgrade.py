@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
 import shlex
 import shutil
 import subprocess
-import tarfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -83,8 +81,8 @@ def checkout() -> Path:
             f"{asked.stderr.decode().strip()}. Fetch the whole history (git fetch --unshallow), or clone the repository",
             pytrace=False,
         )
-    with tarfile.open(fileobj=io.BytesIO(asked.stdout)) as archive:
-        archive.extractall(OLDER_CHECKOUT, filter="data")
+    OLDER_CHECKOUT.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["tar", "--extract", f"--directory={OLDER_CHECKOUT}"], input=asked.stdout, check=True)
     return OLDER_CHECKOUT
 
 
