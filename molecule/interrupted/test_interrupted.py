@@ -107,14 +107,16 @@ def test_of_two_deploys_at_once_the_second_is_refused(deployed: Host) -> None:
     with subprocess.Popen(
         [*COMMAND, "playbooks/deploy.yml"], cwd=REPOSITORY, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     ) as first:
-        deployed.console(f"timeout 120 sh -c 'until test -s {lock}; do sleep 0.2; done'")
-        # It stands still, or it might be over too soon.
-        first.send_signal(signal.SIGSTOP)
-        for verb in (["deploy"], ["teardown", "-e", f"confirm={PROJECT}"]):
-            second = deployed.playbook(*verb)
-            assert "began a deploy on" in " ".join(second.output.split()), second.output[-3000:]
-            assert (second.code == 0, second.recap["changed"]) == (False, 0)
-        end_with_descendants(first.pid)
+        try:
+            deployed.console(f"timeout 120 sh -c 'until test -s {lock}; do sleep 0.2; done'")
+            # It stands still, or it might be over too soon.
+            first.send_signal(signal.SIGSTOP)
+            for verb in (["deploy"], ["teardown", "-e", f"confirm={PROJECT}"]):
+                second = deployed.playbook(*verb)
+                assert "began a deploy on" in " ".join(second.output.split()), second.output[-3000:]
+                assert (second.code == 0, second.recap["changed"]) == (False, 0)
+        finally:
+            end_with_descendants(first.pid)
     assert deployed.console(f"cat {lock}") != "", "a run that is killed gives nothing back"
     third = deployed.playbook("deploy")
     assert (third.code, third.recap["changed"]) == (0, 0), third.output[-3000:]

@@ -11,7 +11,7 @@ description:
   - C(engine) is what C(docker info) answers of use here, as JSON in C(stdout), which is empty where there is no Docker.
     C(images) are those of Seawall by repository and tag, or null where no engine lists them.
   - C(certificate) is what is installed for the edge, C(content) as the bytes of its file in base64, empty where there is none,
-    and C(has_key) whether its key is there; the key itself is not read.
+    C(has_key) whether its key is there, which is not read, and C(has_ca) whether the certificate of the host's own CA is.
 options:
   paths:
     description: Paths whose file system must have free space; the nearest existing parent counts.
@@ -225,6 +225,7 @@ def main() -> None:
         "certificate": {
             "content": base64.b64encode(read_bytes(os.path.join(root, "tls/fullchain.pem"))).decode(),
             "has_key": os.path.isfile(os.path.join(root, "tls/privkey.pem")),
+            "has_ca": os.path.isfile(os.path.join(root, "tls/ca.pem")),
         },
         "engine": engine,
         "images": images,

@@ -83,20 +83,29 @@ def test_a_root_names_the_project_that_is_installed_there(tmp_path: Path) -> Non
 
 def test_the_installed_certificate_is_read_and_its_key_is_not(tmp_path: Path) -> None:
     arguments = {"paths": [], "address": "127.0.0.1", "ports": [], "project": "seawall-none", "root": str(tmp_path)}
-    assert module_run("seawall_host_probe", arguments=arguments)["certificate"] == {"content": "", "has_key": False}
+    assert module_run("seawall_host_probe", arguments=arguments)["certificate"] == {
+        "content": "",
+        "has_key": False,
+        "has_ca": False,
+    }
     pair = tmp_path / "tls/pairs/one"
     pair.mkdir(parents=True)
     (tmp_path / "tls/current").symlink_to("pairs/one")
     for name in ("fullchain.pem", "privkey.pem"):
         (tmp_path / "tls" / name).symlink_to(f"current/{name}")
     # Links that lead nowhere, as after a pair was removed by hand.
-    assert module_run("seawall_host_probe", arguments=arguments)["certificate"] == {"content": "", "has_key": False}
+    assert module_run("seawall_host_probe", arguments=arguments)["certificate"] == {
+        "content": "",
+        "has_key": False,
+        "has_ca": False,
+    }
     # Compared with what an operator has brought, which may have been written elsewhere.
     written = b"of \xff bytes\r\n"
     (pair / "fullchain.pem").write_bytes(written)
+    (tmp_path / "tls/ca.pem").touch()
     (pair / "privkey.pem").write_text("not to be told", encoding="ascii")
     answer = module_run("seawall_host_probe", arguments=arguments)
-    assert answer["certificate"] == {"content": base64.b64encode(written).decode(), "has_key": True}
+    assert answer["certificate"] == {"content": base64.b64encode(written).decode(), "has_key": True, "has_ca": True}
     assert "not to be told" not in str(answer)
 
 
