@@ -10,7 +10,7 @@ import os
 import re
 import stat
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,22 @@ def image_context(name: str, image: Mapping[str, Any], references: Mapping[str, 
     return pack(found)
 
 
+def image_builds(
+    names: Iterable[str], images: Mapping[str, Mapping[str, Any]], references: Mapping[str, str], epoch: object
+) -> list[dict[str, str]]:
+    """What seawall_image_build takes of each image named: its reference, its packed context, and its target."""
+    return [
+        {
+            "reference": references[name],
+            "context": image_context(name, images[name], references, epoch),
+            "target": images[name]["target"],
+        }
+        for name in names
+    ]
+
+
 class FilterModule:
     """Ansible's entry point."""
 
     def filters(self) -> dict[str, Any]:
-        return {"image_context": image_context, "image_references": image_references}
+        return {"image_builds": image_builds, "image_references": image_references}

@@ -19,9 +19,9 @@ def image() -> str:
     references = image_references({"judges": DEFINITION}, RECIPE, EPOCH)
     name = references["judges"]
     if subprocess.run(["docker", "image", "inspect", name], capture_output=True, check=False).returncode:
-        options = {"reference": name, "target": "", "arguments": {"BASE": references["base"]}, "secrets": {}}
+        command = build_command("docker", {"reference": name, "target": ""}, {"BASE": references["base"]}, {})
         context = base64.b64decode(image_context("judges", DEFINITION, references, EPOCH))
-        done = subprocess.run(build_command("docker", options), input=context, capture_output=True, timeout=600, check=False)
+        done = subprocess.run(command, input=context, capture_output=True, timeout=600, check=False)
         assert done.returncode == 0, done.stderr.decode()[-3000:]
     return name
 
