@@ -5,6 +5,7 @@ The startup gate runs here, in the master, before a socket is bound: a refusal e
 
 import asyncio
 import gc
+import importlib
 import os
 import sys
 import time
@@ -67,6 +68,9 @@ try:
     expected_revision()
 except StartupRefused as refused:
     exit_refused(refused)
+
+# Before the fork, so that workers share what is loaded and start sooner. It makes no application: that is the worker's.
+importlib.import_module("seawall_service.main")
 
 configure_logging(settings.log_level, debug=settings.debug)
 logconfig_dict = foreign_logging(settings.gunicorn_log_level, debug=settings.debug)

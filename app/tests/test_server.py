@@ -6,6 +6,7 @@ import os
 import signal
 import stat
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -63,6 +64,13 @@ def test_a_request_without_end_does_not_hold_the_shutdown_up(boot: Boot) -> None
     assert errors == ["Cancel 1 running task(s), timeout graceful shutdown exceeded"]
     # Of both workers: one that had to be killed at the end of the grace period would not say so.
     assert server.said("Application shutdown complete") == 2
+
+
+def test_what_the_master_loads_before_it_forks_opens_and_starts_nothing() -> None:
+    seen = "(set(os.listdir('/proc/self/fd')), threading.enumerate())"
+    program = f"import os, threading; before = {seen}; import seawall_service.main; assert {seen} == before, {seen}"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert loaded.returncode == 0, loaded.stderr
 
 
 @contextmanager

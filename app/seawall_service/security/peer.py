@@ -1,6 +1,7 @@
 """Whom to believe: the edge on the other end of the connection, and nobody by what a header says."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 from starlette.datastructures import Headers
@@ -10,6 +11,8 @@ from starlette.types import Scope
 MAPPED_BITS = 96
 
 
+# Peers and clients come again and again.
+@lru_cache(maxsize=4096)
 def plain_address(text: str) -> IPv4Address | IPv6Address:
     """A socket for IPv4 and IPv6 alike tells IPv4 peers as `::ffff:192.0.2.1`; ValueError for what is no address."""
     address = ip_address(text)
