@@ -55,6 +55,8 @@ class Stack:
 
 
 def remove_installation() -> None:
+    if not ROOT.exists() and not containers():
+        return
     # A deploy that failed may have left it, and a teardown keeps what it does not know.
     FIRST_SIGN_IN.unlink(missing_ok=True)
     seawall("teardown", "-e", f"confirm={PROJECT}", "-e", "delete_data=true")
