@@ -18,8 +18,8 @@ from seawall_service.telemetry import Telemetry, build_telemetry
 class Extensions:
     """Each is called once in every worker.
 
-    The limiter and the cache get the client of REDIS_URL, which is None where that is not set; telemetry gets the program's name,
-    and what GET /metrics shows, which is None where that is off.
+    The limiter and the cache get the client of REDIS_URL, which is None where that is not set; our limiter has a line of its own.
+    Telemetry gets the program's name, and what GET /metrics shows, which is None where that is off.
     """
 
     build_telemetry: Callable[[Settings, str, PrometheusTelemetry | None], Telemetry] = build_telemetry

@@ -102,6 +102,9 @@ def on_starting(_: Arbiter) -> None:
     report_configuration(settings, component())
     if metrics_directory is not None:
         remove_old_counters(metrics_directory)
+    # A collection in a worker would otherwise write to most of what it shares, and so have it copied.
+    gc.collect()
+    gc.freeze()
 
 
 def pre_fork(server: Arbiter, worker: Worker) -> None:

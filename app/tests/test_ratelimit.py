@@ -29,6 +29,7 @@ from seawall_service.main import create_app, create_auth_app
 from seawall_service.rate_limit.client import UNKNOWN, address_key
 from seawall_service.rate_limit.degrading import DegradingRateLimiter, share_of
 from seawall_service.rate_limit.interface import Decision, FixedWindow, Hit, RateLimiter, TokenBucket
+from seawall_service.rate_limit.line import Line
 from seawall_service.rate_limit.memory_backend import MemoryRateLimiter
 from seawall_service.rate_limit.policies import RateLimitPolicies
 from seawall_service.rate_limit.redis_backend import RedisRateLimiter
@@ -404,8 +405,12 @@ def test_an_upgrade_counts_whatever_it_is_refused_for(
         assert set(last.headers) >= HEADERS
 
 
-def patient_client() -> Redis:
+def patient_line() -> Line:
     """Without the service's short timeout: what is asked of it is what it counts, not how soon."""
+    return Line(load_settings("api"), answer_seconds=30)
+
+
+def patient_client() -> Redis:
     return Redis.from_url(
         os.environ["REDIS_URL"], password=Path(os.environ["REDIS_PASSWORD_FILE"]).read_text(encoding="utf-8").strip()
     )
@@ -420,7 +425,7 @@ STEPS = st.tuples(
 
 @pytest.mark.requirement("RL-08", "C11")
 def test_both_backends_decide_alike() -> None:
-    client = patient_client()
+    shared_line = patient_line()
     with asyncio.Runner() as runner:
 
         @settings(derandomize=True, database=None, deadline=None, max_examples=60)
@@ -428,7 +433,7 @@ def test_both_backends_decide_alike() -> None:
         def alike(steps: list[tuple[int, set[int]]]) -> None:
             clock = FrozenClock()
             memory = MemoryRateLimiter(clock)
-            shared = RedisRateLimiter(client, f"test:{uuid4()}:", clock)
+            shared = RedisRateLimiter(shared_line, f"test:{uuid4()}:", clock)
             for pause, chosen in steps:
                 clock.now += pause
                 hits = [Hit(str(number), RULES[number]) for number in sorted(chosen)]
@@ -437,7 +442,7 @@ def test_both_backends_decide_alike() -> None:
         try:
             alike()
         finally:
-            runner.run(client.aclose())
+            shared_line.close()
 
 
 @pytest.mark.requirement("RL-02")
@@ -445,12 +450,13 @@ def test_the_servers_clock_counts_and_what_is_over_is_forgotten_there() -> None:
     async def observe() -> tuple[Decision, Decision, list[int]]:
         client = patient_client()
         prefix = f"test:{uuid4()}:"
-        limiter = RedisRateLimiter(client, prefix)
+        limiter = RedisRateLimiter(patient_line(), prefix)
         hits = [Hit("window", FixedWindow(1, 600)), Hit("bucket", TokenBucket(60, 5))]
         try:
             first, second = await limiter.hit(hits), await limiter.hit(hits)
             return first, second, [await client.pttl(prefix + hit.key) for hit in hits]
         finally:
+            await limiter.close()
             await client.aclose()
 
     first, second, lives = asyncio.run(observe())

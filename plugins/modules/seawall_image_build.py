@@ -47,7 +47,10 @@ def build_command(docker: str, image: dict[str, Any], arguments: dict[str, str],
 
 def build(command: list[str], context: bytes) -> str:
     """Empty when it was built, else the end of what the builder said."""
-    done = subprocess.run(command, input=context, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    try:
+        done = subprocess.run(command, input=context, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    except OSError as error:
+        return f"{command[0]} could not be run: {error}"
     if done.returncode == 0:
         return ""
     lines = done.stdout.decode(errors="replace").strip().splitlines()

@@ -66,12 +66,11 @@ def playbook(name: str) -> None:
 
 
 def remove() -> None:
-    if not ROOT.exists() and not containers(NEIGHBOUR):
-        return
-    go_on()
-    (ROOT / "first-sign-in").unlink(missing_ok=True)
-    run = seawall("teardown", "-e", f"confirm={NEIGHBOUR}", "-e", "delete_data=true", settings=SETTINGS)
-    assert run.code == 0, run.output[-3000:]
+    if ROOT.exists() or containers(NEIGHBOUR):
+        go_on()
+        (ROOT / "first-sign-in").unlink(missing_ok=True)
+        run = seawall("teardown", "-e", f"confirm={NEIGHBOUR}", "-e", "delete_data=true", settings=SETTINGS)
+        assert run.code == 0, run.output[-3000:]
     assert containers(NEIGHBOUR) == {}
     if IMAGE in images():
         docker("image", "rm", IMAGE)
@@ -168,8 +167,8 @@ def settled() -> State:
 def describe(before: State) -> str:
     """What differs from an earlier state, in JSON; empty when nothing does and it answers."""
     go_on()
-    wait_until_it_answers()
     after = state()
     if after == before:
+        wait_until_it_answers()
         return ""
     return json.dumps({"before": vars(before), "after": vars(after)}, indent=1)

@@ -1,4 +1,4 @@
-"""The worker's connections to REDIS_URL, which the limiter, the cache and readiness share."""
+"""The worker's connections to REDIS_URL, which the cache and readiness share; the limiter has a line of its own."""
 
 from typing import Any
 

@@ -6,6 +6,7 @@ from redis.asyncio import Redis
 
 from seawall_service.rate_limit.degrading import DegradingRateLimiter
 from seawall_service.rate_limit.interface import RateLimiter
+from seawall_service.rate_limit.line import Line
 from seawall_service.rate_limit.memory_backend import MemoryRateLimiter
 from seawall_service.rate_limit.redis_backend import RedisRateLimiter
 from seawall_service.settings import Settings
@@ -18,7 +19,7 @@ def build_rate_limiter(settings: Settings, redis: Redis | None, report_degraded:
     if redis is None:
         return MemoryRateLimiter()
     return DegradingRateLimiter(
-        RedisRateLimiter(redis, settings.rate_limit_prefix),
+        RedisRateLimiter(Line(settings), settings.rate_limit_prefix),
         MemoryRateLimiter(),
         workers=settings.web_concurrency,
         pause_seconds=settings.rate_limit_degraded_seconds,

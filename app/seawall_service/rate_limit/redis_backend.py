@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import batched
 from pathlib import Path
 
-from redis.asyncio import Redis
-from redis.exceptions import NoScriptError
+from redis.exceptions import InvalidResponse, NoScriptError
 
 from seawall_service.rate_limit.interface import Decision, FixedWindow, Hit
+from seawall_service.rate_limit.line import Line
 from seawall_service.rate_limit.rules import SECOND, Verdict, decide, limit_of
 
 SCRIPT = (Path(__file__).parent / "scripts" / "hit.lua").read_text(encoding="utf-8")
@@ -30,19 +30,20 @@ class RedisRateLimiter:
     `clock` (microseconds since 1970) replaces the server's own, for tests that must not wait.
     """
 
-    def __init__(self, client: Redis, prefix: str, clock: Callable[[], int] | None = None) -> None:
-        self._client = client
+    def __init__(self, line: Line, prefix: str, clock: Callable[[], int] | None = None) -> None:
+        self._line = line
         self._prefix = prefix
         self._clock = clock
 
     async def hit(self, hits: Sequence[Hit]) -> Decision:
-        keys = [self._prefix + hit.key for hit in hits]
-        arguments = [self._clock() if self._clock else "", *arguments_of(hits)]
+        words = [len(hits), *(self._prefix + hit.key for hit in hits), self._clock() if self._clock else "", *arguments_of(hits)]
         try:
-            answer = await self._client.evalsha(DIGEST, len(keys), *keys, *arguments)
+            answer = await self._line.ask("EVALSHA", DIGEST, *words)
         except NoScriptError:
             # The first time, and after a restart of the server.
-            answer = await self._client.eval(SCRIPT, len(keys), *keys, *arguments)
+            answer = await self._line.ask("EVAL", SCRIPT, *words)
+        if not isinstance(answer, list) or len(answer) != 4 * len(hits) or not all(isinstance(number, int) for number in answer):
+            raise InvalidResponse("the script's answer is not four numbers for each rule")
         return decide(
             [
                 Verdict(bool(passes), limit_of(hit.rule), remaining, reset_at, wait)
@@ -51,4 +52,4 @@ class RedisRateLimiter:
         )
 
     async def close(self) -> None:
-        """The client belongs to whoever made it."""
+        self._line.close()

@@ -9,14 +9,22 @@ from starlette.types import Scope
 
 # What of `::ffff:192.0.2.1` says that IPv4 follows.
 MAPPED_BITS = 96
+# The longest without a scope, which can be of any length.
+LONGEST_ADDRESS = 45
+
+
+def plain_address(text: str) -> IPv4Address | IPv6Address:
+    """A socket for IPv4 and IPv6 alike tells IPv4 peers as `::ffff:192.0.2.1`; ValueError for what is no address."""
+    return known_address(text) if len(text) <= LONGEST_ADDRESS else parsed_address(text)
+
+
+def parsed_address(text: str) -> IPv4Address | IPv6Address:
+    address = ip_address(text)
+    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
 
 
 # Peers and clients come again and again.
-@lru_cache(maxsize=4096)
-def plain_address(text: str) -> IPv4Address | IPv6Address:
-    """A socket for IPv4 and IPv6 alike tells IPv4 peers as `::ffff:192.0.2.1`; ValueError for what is no address."""
-    address = ip_address(text)
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
+known_address = lru_cache(maxsize=4096)(parsed_address)
 
 
 def plain_network(text: str) -> IPv4Network | IPv6Network:
