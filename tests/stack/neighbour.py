@@ -11,13 +11,17 @@ import os
 import signal
 import ssl
 import subprocess
+import threading
 import time
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import browser
+import judges
 import pytest
 from installation import HTTPS_PORT, PROJECT, REPOSITORY, containers, docker, images, running, seawall
 from process_tree import descendants
@@ -129,14 +133,29 @@ def cut_the_power() -> None:
     playbook("start_engine")
 
 
+def build_own_images(over: threading.Event) -> None:
+    """Those that the tests look with, once the deploy has built its own and mostly waits for what it has started."""
+    while not containers(NEIGHBOUR):
+        if over.wait(1):
+            return
+    judges.image()
+    browser.image()
+
+
 def deploy() -> State:
     """Deploy the neighbour, let the engine bring it and an old container back after a power cut, and note how it is."""
     playbook("start_engine")
     remove()
     docker("rm", "--force", f"{PROJECT}-edge-1", check=False)
-    run = seawall("deploy", settings=SETTINGS)
+    over = threading.Event()
+    # Whatever is built is there before the power is cut.
+    with ThreadPoolExecutor(1) as beside:
+        built = beside.submit(build_own_images, over)
+        run = seawall("deploy", settings=SETTINGS)
+        over.set()
     if run.code != 0:
         pytest.exit(f"the neighbour's deploy failed:\n{run.output[-20000:]}", returncode=1)
+    built.result()
     leave_an_old_container()
     before = running(NEIGHBOUR)
     if ENGINE_IS_OURS:
