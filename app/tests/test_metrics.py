@@ -87,7 +87,7 @@ def count_of_lists(server: RunningServer) -> float:
 
 @pytest.mark.requirement("MET-04")
 def test_exact_over_workers_and_their_successors(boot: Boot) -> None:
-    server = boot(WEB_CONCURRENCY="3").start().until_answering("/readyz")
+    server = boot(WEB_CONCURRENCY="3").start().until_all_started()
     for _ in range(60):
         assert server.get("/api/v1/documents").status == 200
     assert count_of_lists(server) == 60

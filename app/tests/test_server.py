@@ -174,7 +174,7 @@ def test_the_health_check_follows_the_bind(boot: Boot, bind: str) -> None:
 
 @pytest.mark.requirement("RUN-02")
 def test_the_worker_count_follows_the_environment(boot: Boot) -> None:
-    server = boot(WEB_CONCURRENCY="3").start().until_answering("/readyz")
+    server = boot(WEB_CONCURRENCY="3").start().until_all_started()
     assert len(server.worker_pids()) == 3
 
 
