@@ -88,9 +88,7 @@ def main() -> None:
         try:
             contexts.append(base64.b64decode(image["context"], validate=True))
         except binascii.Error:
-            module.fail_json(
-                msg=f"The context of {image['reference']} is not base64: pass what the filter image_context returns."
-            )
+            module.fail_json(msg=f"The context of {image['reference']} is not base64: pass what the filter image_builds returns.")
     commands = [build_command(docker, image, module.params["arguments"], module.params["secrets"]) for image in missing]
     with ThreadPoolExecutor(len(missing)) as beside_each_other:
         said = list(beside_each_other.map(build, commands, contexts))

@@ -65,8 +65,9 @@ class Answers(asyncio.Protocol):
                 # Who was cancelled meanwhile wants it no more.
                 if not waiting.done():
                     waiting.set_result(answer)
+        # Whatever it is: not the protocol, what hiredis cannot make, or an answer that nobody has asked for. No later one can be
+        # trusted then, and the loop would close the connection, too, but with an error of its own in the log.
         except Exception:  # noqa: BLE001
-            # Not the protocol, or an answer that nobody has asked for: no later one can be trusted.
             self.close()
 
     @override
@@ -80,7 +81,8 @@ class Answers(asyncio.Protocol):
     async def ask(self, *words: str | int) -> object:
         if self._transport is None or self.lost:
             raise LostError("the connection has ended")
-        # First of all, since it can fail, and who waits for an answer must have asked. Its stub knows commands of one word only.
+        # First of all, since it can fail, and who waits for an answer must have asked.
+        # The check is off because hiredis's stub knows commands of one word only.
         packed = hiredis.pack_command(words)  # type: ignore[arg-type]
         waiting: asyncio.Future[object] = asyncio.get_running_loop().create_future()
         self._waiting.append(waiting)
