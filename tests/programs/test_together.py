@@ -20,12 +20,15 @@ stack)
     echo "engine stays" >>"$SEAWALL_TEST_LOGS/.order"
     [ -e silent ] || touch "$SEAWALL_TEST_ENGINE_STAYS"
     ;;
-lint | fast)
+lint | fast | host:engine)
     sleep 0.2
     echo "ended $1" >>"$SEAWALL_TEST_LOGS/.order"
     ;;
 esac
 [ "$1" != killed ] || kill -KILL "$PPID"
+if grep --quiet "^$1$" waits 2>/dev/null; then
+    until [ "$(grep --count began "$SEAWALL_TEST_LOGS/.order")" -ge "$(grep --count . waits)" ]; do sleep 0.1; done
+fi
 echo "this is $1"
 ! grep --quiet "^$1$" failing || printf '  │ E   assert 1 == 2\nFAILED %s\n' "$1"
 ! grep --quiet "^$1$" failing
@@ -80,11 +83,21 @@ def test_what_needs_the_engine_waits_until_it_stays(tmp_path: Path) -> None:
     assert {line for line in order[:stays] if line.startswith("began")} == {"began stack", "began lint", "began fast"}
 
 
-def test_those_that_need_no_engine_run_one_at_a_time(tmp_path: Path) -> None:
-    _, _, order = together(tmp_path, *ALL)
-    first, second = (line.split()[1] for line in order if line in {"began lint", "began fast"})
-    told = [line for line in order if line.split()[1] in {first, second}]
-    assert told == [f"began {first}", f"ended {first}", f"began {second}", f"ended {second}"]
+def test_those_that_leave_the_processors_to_others_run_one_by_one_in_their_order(tmp_path: Path) -> None:
+    _, _, order = together(tmp_path, "stack", "lint", "app", "fast", "host:engine")
+    idle = ["lint", "fast", "host:engine"]
+    assert [line for line in order if line.split()[1] in idle] == [
+        f"{what} {part}" for part in idle for what in ("began", "ended")
+    ]
+
+
+def test_those_that_work_go_three_at_a_time_and_idle_ones_take_nobodys_place(tmp_path: Path) -> None:
+    """Each of the three ends once all that may run beside it have begun; the fourth begins after that."""
+    (tmp_path / "waits").write_text("host:default\nhost:upgrade\napp\nlint\n", encoding="utf-8")
+    code, _, order = together(tmp_path, "host:default", "lint", "app", "host:upgrade", "acme")
+    assert code == 0
+    assert set(order[:4]) == {f"began {part}" for part in ("host:default", "lint", "app", "host:upgrade")}
+    assert order[4] == "began acme"
 
 
 @pytest.mark.parametrize("failing", ["stack", "lint", "host:default", "acme"])
