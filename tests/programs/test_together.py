@@ -26,8 +26,8 @@ lint | fast | host:engine)
     ;;
 esac
 [ "$1" != killed ] || kill -KILL "$PPID"
-if grep --quiet "^$1$" waits 2>/dev/null; then
-    until [ "$(grep --count began "$SEAWALL_TEST_LOGS/.order")" -ge "$(grep --count . waits)" ]; do sleep 0.1; done
+if waits=$(grep "^$1 " waits 2>/dev/null); then
+    until [ "$(grep --count began "$SEAWALL_TEST_LOGS/.order")" -ge "${waits#* }" ]; do sleep 0.1; done
 fi
 echo "this is $1"
 ! grep --quiet "^$1$" failing || printf '  │ E   assert 1 == 2\nFAILED %s\n' "$1"
@@ -91,13 +91,24 @@ def test_those_that_leave_the_processors_to_others_run_one_by_one_in_their_order
     ]
 
 
-def test_those_that_work_go_three_at_a_time_and_idle_ones_take_nobodys_place(tmp_path: Path) -> None:
-    """Each of the three ends once all that may run beside it have begun; the fourth begins after that."""
-    (tmp_path / "waits").write_text("host:default\nhost:upgrade\napp\nlint\n", encoding="utf-8")
+def wait_for(directory: Path, begun: int, *parts: str) -> None:
+    """Have these parts not end before so many have begun."""
+    (directory / "waits").write_text("".join(f"{part} {begun}\n" for part in parts), encoding="utf-8")
+
+
+def test_three_that_work_and_an_idle_one_run_beside_each_other(tmp_path: Path) -> None:
+    wait_for(tmp_path, 4, "host:default", "lint", "app", "host:upgrade")
     code, _, order = together(tmp_path, "host:default", "lint", "app", "host:upgrade", "acme")
     assert code == 0
-    assert set(order[:4]) == {f"began {part}" for part in ("host:default", "lint", "app", "host:upgrade")}
-    assert order[4] == "began acme"
+    begun = [line.split()[1] for line in order if line.startswith("began")]
+    assert set(begun[:4]) == {"host:default", "lint", "app", "host:upgrade"}
+
+
+def test_once_the_idle_ones_are_done_their_lane_takes_others(tmp_path: Path) -> None:
+    wait_for(tmp_path, 5, "host:default", "app", "host:upgrade")
+    code, _, order = together(tmp_path, "host:default", "lint", "app", "host:upgrade", "acme")
+    assert code == 0
+    assert order[-1] == "began acme"
 
 
 @pytest.mark.parametrize("failing", ["stack", "lint", "host:default", "acme"])

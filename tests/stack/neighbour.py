@@ -134,11 +134,17 @@ def cut_the_power() -> None:
     playbook("start_engine")
 
 
+def bring_mmdebstrap() -> None:
+    """A deploy does that has to build the base; where the engine has it from before, somebody else must."""
+    if not shutil.which("mmdebstrap"):
+        playbook("bring_mmdebstrap")
+
+
 def build_hosts() -> None:
-    """The bare hosts of molecule/, two minutes of work. What assembles them was brought by a deploy that has built the base;
-    where that was there already, so are the hosts mostly, and their own tests build what is missing."""
-    if shutil.which("mmdebstrap"):
-        for suite in ("trixie", "bookworm"):
+    """The bare hosts of molecule/, two minutes of work."""
+    for suite in ("trixie", "bookworm"):
+        if f"seawall-host/{suite}" not in docker("image", "ls", "--format", "{{.Repository}}").split():
+            bring_mmdebstrap()
             subprocess.run(["molecule/hosts/build", suite, f"seawall-host/{suite}"], cwd=REPOSITORY, check=True, timeout=600)
 
 

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import neighbour
 import pytest
 from image_builds import build_without_hashes
 from installation import REPOSITORY, running, seawall
@@ -24,6 +25,7 @@ def test_a_package_without_a_hash_is_not_installed(tmp_path: Path, target: str, 
 
 def test_what_debian_has_not_signed_does_not_come_into_the_base() -> None:
     """Signed it is, but by none of the keys that are in force: here they are those that Debian has given up."""
+    neighbour.bring_mmdebstrap()
     reference = "seawall-test-unsigned:1"
     keys, others = KEYRINGS / "debian-archive-keyring.gpg", KEYRINGS / "debian-archive-removed-keys.gpg"
     recipe = REPOSITORY / "compose/images/base/build"

@@ -222,7 +222,7 @@ def test_release_that_never_gets_ready_is_not_put_in_charge(checkout: Path, sess
     before, link = running(), (ROOT / "upstream/current").readlink()
     with (checkout / "app/seawall_service/asgi.py").open("a", encoding="utf-8") as code:
         code.write('\nraise SystemExit("broken on purpose")\n')
-    run = seawall("deploy", "-e", '{"api_release": {"ready_timeout_seconds": 40}}', checkout=checkout)
+    run = seawall("deploy", "-e", '{"api_release": {"ready_timeout_seconds": 20}}', checkout=checkout)
     assert run.code != 0
     assert "keeps serving" in run.output
     assert "broken on purpose" in run.output
