@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from random import Random
 from typing import Any
 
 import psycopg
@@ -10,6 +11,7 @@ from fastapi import FastAPI
 from psycopg.rows import dict_row
 from starlette.testclient import TestClient
 
+from seawall_service.audit import service as audit
 from seawall_service.audit.service import MAX_USER_AGENT
 from seawall_service.deps import Context, CurrentUserId, DbSession
 from seawall_service.documents import service
@@ -128,6 +130,22 @@ def test_off_or_sampled_out_is_no_row(
     api = audited(**environment)
     api.post(f"/api/v1/documents/{create(api, headers)}/entries", json={"content": "x"}, headers=headers)
     assert rows(database, headers) == []
+
+
+@pytest.mark.requirement("AUD-03")
+def test_a_sample_is_a_part(
+    audited: Audited, headers: dict[str, str], database: psycopg.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "CHANCE", Random("a quarter"))
+    api, drawn = audited(AUDIT_SAMPLE_RATE="0.25"), Random("a quarter")
+    for _ in range(40):
+        create(api, headers)
+    assert 0 < len(rows(database, headers)) == sum(drawn.random() < 0.25 for _ in range(40)) < 20
+
+
+@pytest.mark.requirement("AUD-01")
+def test_only_the_beginning_of_a_text_is_kept() -> None:
+    assert audit.storable_metadata({"note": "x" * 5000, "count": 5000}) == {"note": "x" * audit.MAX_METADATA_TEXT, "count": 5000}
 
 
 @pytest.mark.requirement("AUD-03", "SEC-09")

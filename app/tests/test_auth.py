@@ -5,6 +5,7 @@ import base64
 import json
 import time
 from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from uuid import UUID, uuid4
 
 import jwt
@@ -15,8 +16,10 @@ from starlette.testclient import TestClient
 
 from seawall_service.auth.service import rotate
 from seawall_service.db.pool import connection_arguments
+from seawall_service.main import create_auth_app
+from seawall_service.security.passwords import Passwords
 from seawall_service.startup_gate import load_settings
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, client_of
 
 
 def login(auth: TestClient, username: str, password: str = PASSWORD) -> dict[str, str]:
@@ -140,6 +143,46 @@ def test_expired_and_invented_refresh_tokens(auth: TestClient, username: str, da
     )
     assert refresh(auth, token)[0] == 401
     assert refresh(auth, "invented")[0] == 401
+
+
+def test_a_refresh_token_lasts_as_long_as_the_settings_say(
+    auth: TestClient, username: str, user_id: str, database: psycopg.Connection
+) -> None:
+    login(auth, username)
+    seconds = "SELECT extract(epoch FROM expires_at - now()) FROM state_refresh_tokens WHERE user_id = %s"
+    ((left,),) = database.execute(seconds.encode(), (user_id,)).fetchall()
+    lasts = load_settings("auth").refresh_token_ttl_seconds
+    assert lasts - 60 < left <= lasts
+
+
+def test_of_too_many_sign_ins_at_once_some_are_sent_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is looked at, sixteen wait for it, and whoever comes then is told to come back."""
+    looked_at = Event()
+
+    def look(*_: object) -> bool:
+        return not looked_at.wait(60)
+
+    def sign_in(number: int) -> tuple[int, str | None]:
+        answer = client.post("/api/auth/login", json={"username": f"nobody-{number}", "password": "wrong"})
+        if answer.status_code == 503:
+            looked_at.set()
+        return answer.status_code, answer.headers.get("Retry-After")
+
+    monkeypatch.setenv("PASSWORD_HASH_CONCURRENCY", "1")
+    monkeypatch.setattr(Passwords, "_verify", look)
+    with client_of(create_auth_app(load_settings("auth"))) as client, ThreadPoolExecutor(40) as threads:
+        seen = [threads.submit(sign_in, number) for number in range(40)]
+        try:
+            answers = {each.result(50) for each in seen}
+        finally:
+            looked_at.set()
+    assert answers == {(401, None), (503, "1")}
+
+
+def test_a_password_is_kept_as_owasp_advises(user_id: str, database: psycopg.Connection) -> None:
+    """Argon2id with 19 MiB and two passes is the least that its cheat sheet names."""
+    ((kept,),) = database.execute("SELECT password_hash FROM proj_users WHERE id = %s", (user_id,)).fetchall()
+    assert kept.startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
 def test_a_refresh_removes_what_has_expired(auth: TestClient, username: str, user_id: str, database: psycopg.Connection) -> None:

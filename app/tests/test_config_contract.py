@@ -1,10 +1,13 @@
 """What is written down about the configuration is what the code does."""
 
 import os
+import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from seawall_service import worker_count
 from seawall_service.env_example import SECTIONS, render
 from seawall_service.startup_gate import StartupRefused, load_settings
 from seawall_service.worker_count import quota_from_v1, quota_from_v2
@@ -61,6 +64,33 @@ def test_cgroup_quotas() -> None:
     assert quota_from_v2("150000 100000\n") == 1.5
     assert quota_from_v1("-1\n", "100000\n") is None
     assert quota_from_v1("200000\n", "100000\n") == 2
+
+
+@pytest.mark.requirement("RUN-02")
+@pytest.mark.parametrize(
+    ("cpus", "quota", "workers"), [(1, None, 2), (3, None, 3), (16, None, 4), (16, 3.5, 3), (2, 8.0, 2), (4, 0.5, 2)]
+)
+def test_as_many_workers_as_the_processors_and_the_quota_let_run(
+    monkeypatch: pytest.MonkeyPatch, cpus: int, quota: float | None, workers: int
+) -> None:
+    monkeypatch.delenv("WEB_CONCURRENCY", raising=False)
+    monkeypatch.setattr(os, "process_cpu_count", lambda: cpus)
+    monkeypatch.setattr(worker_count, "cgroup_quota", lambda: quota)
+    assert load_settings("api").web_concurrency == workers
+
+
+@pytest.mark.requirement("RUN-01", "RUN-03")
+def test_gunicorn_takes_its_settings_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As gunicorn itself tells them."""
+    given = {"GUNICORN_TIMEOUT": "71", "GUNICORN_GRACEFUL_TIMEOUT": "33", "GUNICORN_KEEPALIVE": "9", "WEB_CONCURRENCY": "3"}
+    for name, value in given.items() | {("GUNICORN_LOG_LEVEL", "warning")}:
+        monkeypatch.setenv(name, value)
+    assert load_settings("api").request_timeout == 71
+    command = ["gunicorn", "--config", "python:seawall_service.gunicorn_conf", "--print-config", "seawall_service.asgi:app"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    settings = dict(re.findall(r"^(\w+) += (.*)$", told, re.MULTILINE))
+    assert [settings[name] for name in ("timeout", "graceful_timeout", "keepalive", "workers")] == list(given.values())
+    assert "'level': 'WARNING'" in settings["logconfig_dict"]
 
 
 @pytest.mark.requirement("CFG-02")

@@ -60,6 +60,16 @@ def test_the_second_answer_is_the_first_one(api: TestClient, headers: dict[str, 
 
 
 @pytest.mark.requirement("DB-05")
+def test_an_answer_is_kept_for_a_day(
+    api: TestClient, headers: dict[str, str], entries: str, database: psycopg.Connection
+) -> None:
+    api.post(entries, json={"content": "a"}, headers=headers | {"Idempotency-Key": "one"})
+    hours = "SELECT extract(epoch FROM expires_at - now()) / 3600 FROM state_idempotency WHERE principal_id = %s"
+    ((left,),) = database.execute(hours.encode(), (headers["X-Principal-Id"],)).fetchall()
+    assert 23.9 < left <= 24
+
+
+@pytest.mark.requirement("DB-05")
 def test_another_releases_answer_is_repeated_as_far_as_this_one_knows_it(
     api: TestClient, headers: dict[str, str], entries: str, database: psycopg.Connection
 ) -> None:

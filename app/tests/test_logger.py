@@ -129,6 +129,8 @@ def test_what_bears_a_secrets_name_is_redacted_at_any_depth(key: str) -> None:
 @pytest.mark.requirement("SEC-09")
 def test_long_texts_are_cut() -> None:
     assert safe("content", "x" * 1000) == "x" * 64 + "… (1000 characters)"
+    assert safe("body", "x" * 1000) == "x" * 64 + "… (1000 characters)"
+    assert safe("path", "x" * 9000) == "x" * 2000 + "… (9000 characters)"
     assert safe("title", "x" * 1000) == "x" * 1000
 
 

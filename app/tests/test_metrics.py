@@ -44,6 +44,36 @@ def test_two_applications_count_for_themselves(measured: TestClient) -> None:
 
 
 @pytest.mark.requirement("MET-01")
+def test_what_is_refused_on_its_way_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By every middleware that may refuse: the size of a body, the rate, and who may ask from another origin."""
+    limits = {
+        "METRICS_ENABLED": "true",
+        "WEB_CONCURRENCY": "1",
+        "MAX_REQUEST_BODY_SIZE_BYTES": "100",
+        "RATE_LIMIT_ENABLED": "true",
+    }
+    for name, value in limits.items() | {("RATE_LIMIT_REQUESTS", "1"), ("REDIS_URL", ""), ("CORS_ORIGINS", "https://a.example")}:
+        monkeypatch.setenv(name, value)
+    headers = {"X-Principal-Id": str(uuid4())}
+    with client_of(create_app(load_settings("api"))) as client:
+        preflight = {"Origin": "https://b.example", "Access-Control-Request-Method": "GET"}
+        seen = [
+            client.post("/api/v1/documents", content=b" " * 101, headers=headers).status_code,
+            client.get("/api/v1/documents", headers=headers).status_code,
+            client.get("/api/v1/documents", headers=headers).status_code,
+            client.options("/api/v1/documents", headers=headers | preflight).status_code,
+        ]
+        assert seen == [413, 200, 429, 400]
+        counted = requests_by_label(client.get("/metrics").text)
+    assert counted == {
+        ("POST", "/api/v1/documents", "413"): 1,
+        ("GET", "/api/v1/documents", "200"): 1,
+        ("GET", "/api/v1/documents", "429"): 1,
+        ("OPTIONS", "/api/v1/documents", "400"): 1,
+    }
+
+
+@pytest.mark.requirement("MET-01")
 def test_off_by_default(api: TestClient) -> None:
     assert api.get("/metrics").status_code == 404
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -660,3 +661,18 @@ def test_a_gauge_of_a_dead_worker_does_not_stay(boot: Boot) -> None:
     until(lambda: server.worker_pids() not in ([], [worker]))
     server.until_answering("/readyz")
     assert degraded_workers(server) == 0
+
+
+def test_a_gauge_of_a_worker_without_a_successor_does_not_stay(boot: Boot) -> None:
+    environment: dict[str, Any] = {"RATE_LIMIT_ENABLED": "true", "REDIS_URL": "redis://seawall@127.0.0.1:9/0"}
+    server = boot(WEB_CONCURRENCY="2", RATE_LIMIT_DEGRADED_SECONDS="300", **environment).start().until_all_started()
+
+    def both_have_asked() -> bool:
+        server.get("/api/v1/documents")
+        return degraded_workers(server) == 2
+
+    until(both_have_asked)
+    os.kill(server.running.pid, signal.SIGTTOU)
+    until(lambda: len(server.worker_pids()) == 1)
+    # The master sees the end of its child a little later.
+    until(lambda: degraded_workers(server) == 1, 20)

@@ -9,17 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import httpx2
 import pytest
 from redis import Redis
 from starlette.testclient import TestClient, WebSocketDenialResponse
-from starlette.websockets import WebSocketDisconnect
+from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from seawall_service.main import create_app
 from seawall_service.realtime.limits import SocketCounts, SocketLimits
+from seawall_service.realtime.socket import TOO_SLOW, Ending, Socket
 from seawall_service.realtime.valkey import build_client
 from seawall_service.startup_gate import load_settings
 from tests.conftest import EDGE
@@ -190,6 +191,21 @@ def test_of_several_origins_each_is_judged(
         with pytest.raises(WebSocketDenialResponse) as denied, client.websocket_connect(path, headers=sent):
             pass
     assert denied.value.status_code == 403
+
+
+async def outcomes(texts: Sequence[str]) -> list[Ending | None]:
+    """How a socket whose queue takes two messages has ended, after each that it is to say while nobody reads."""
+    socket = Socket(cast(WebSocket, None), uuid4(), uuid4(), 0, queue_size=2)
+    found = []
+    for text in texts:
+        socket.say(text)
+        found.append(socket.ended.result() if socket.ended.done() else None)
+    return found
+
+
+@pytest.mark.requirement("WS-05")
+def test_so_many_messages_wait_and_no_more() -> None:
+    assert asyncio.run(outcomes("abc")) == [None, None, TOO_SLOW]
 
 
 @pytest.mark.requirement("WS-05")

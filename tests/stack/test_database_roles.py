@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from database_access import SUPERUSER, Database, database_with_clients
+from installation import containers, docker, in_charge
 
 pytestmark = pytest.mark.usefixtures("stack")
 
@@ -327,6 +328,51 @@ def test_provisioning_mends_the_catalogue_and_then_finds_nothing(psql: Database,
     assert planned["changed"] is True
     assert psql.provision()["changes"] == planned["changes"]
     assert psql.provision() == {"changed": False, "changes": [], "drift": []}
+
+
+# What the service asks before it starts, asked by the one that runs: with its own settings, as its own role.
+JUDGE = """
+import asyncio, psycopg
+from psycopg.rows import dict_row
+from seawall_service.db.pool import connection_arguments
+from seawall_service.db.roles import excess_rights
+from seawall_service.startup_gate import load_settings
+
+async def judge():
+    settings = load_settings("api")
+    async with await psycopg.AsyncConnection.connect(**connection_arguments(settings), row_factory=dict_row) as connection:
+        print(*await excess_rights(connection, settings.app_db_role), sep="\\n")
+
+asyncio.run(judge())
+"""
+
+
+def reasons_to_refuse() -> list[str]:
+    told = docker("exec", containers()[in_charge("api")]["Id"], "python", "-c", JUDGE)
+    return [line for line in told.splitlines() if line]
+
+
+@pytest.mark.requirement("SEC-02")
+@pytest.mark.parametrize(
+    ("sql", "reason", "undo"),
+    [
+        ("ALTER ROLE seawall_app CREATEROLE", "has the role flag CREATEROLE", ""),
+        ("GRANT pg_read_all_data TO seawall_app", "is a member of pg_read_all_data", ""),
+        ("ALTER TABLE app.proj_t OWNER TO seawall_app", "owns proj_t", "ALTER TABLE app.proj_t OWNER TO seawall_owner"),
+        ("CREATE SCHEMA elsewhere AUTHORIZATION seawall_app", "owns schema elsewhere", "DROP SCHEMA elsewhere"),
+        ("GRANT CREATE ON SCHEMA app TO seawall_app", "may create in schema app", ""),
+        ("GRANT TEMPORARY ON DATABASE app TO PUBLIC", "has TEMP on database app", ""),
+    ],
+)
+def test_a_service_whose_role_may_too_much_says_why_it_would_not_start(psql: Database, sql: str, reason: str, undo: str) -> None:
+    psql.must(SUPERUSER, sql)
+    try:
+        found = reasons_to_refuse()
+    finally:
+        psql.must(SUPERUSER, undo or "SELECT 1")
+        psql.provision()
+    assert reason in found, found
+    assert reasons_to_refuse() == []
 
 
 def test_owner_has_nothing_outside_its_schema(psql: Database) -> None:
