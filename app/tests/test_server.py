@@ -197,7 +197,7 @@ def say(server: RunningServer, data: bytes) -> bytes:
 @pytest.mark.requirement("SEC-07")
 def test_a_body_that_is_too_large_is_refused_before_its_end(boot: Boot) -> None:
     """By what it says of itself, or as soon as more has come than may: nobody waits for the rest, nor keeps it."""
-    server = boot(MAX_REQUEST_BODY_SIZE_BYTES="1000").start().until_answering("/readyz")
+    server = boot(MAX_REQUEST_BODY_SIZE_BYTES="1000", REQUEST_TIMEOUT_SECONDS="120").start().until_answering("/readyz")
     head = f"POST /api/v1/documents HTTP/1.1\r\nHost: localhost\r\nX-Principal-Id: {uuid4()}\r\n"
     declared = f"{head}Content-Length: 1001\r\n\r\n"
     chunked = f"{head}Transfer-Encoding: chunked\r\n\r\n3e9\r\n{' ' * 1001}\r\n"
