@@ -22,8 +22,8 @@ TOOL = 4
 
 
 @contextmanager
-def files_until_the_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]]:
-    """Every file of the package of which a function is called, in whatever thread."""
+def files_until_the_commit(monkeypatch: pytest.MonkeyPatch, *, commits: bool = True) -> Iterator[set[str]]:
+    """Every file of the package of which a function is called, in whatever thread; to the end where nothing is committed."""
     files: set[str] = set()
     on_the_way = True
     transaction = Database.transaction
@@ -50,7 +50,21 @@ def files_until_the_commit(monkeypatch: pytest.MonkeyPatch) -> Iterator[set[str]
     finally:
         sys.monitoring.set_events(TOOL, sys.monitoring.events.NO_EVENTS)
         sys.monitoring.free_tool_id(TOOL)
-    assert not on_the_way
+    assert on_the_way != commits
+
+
+def test_the_way_from_the_middleware_to_the_commit_is_short(
+    api: TestClient, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a read: route, who asks, pool, transaction, handler, service. What a request meets that finds no route is the middleware."""
+    document = api.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
+    with files_until_the_commit(monkeypatch, commits=False) as middleware:
+        assert api.get("/api/v1/nowhere", headers=headers).status_code == 404
+    with files_until_the_commit(monkeypatch) as visited:
+        assert api.get(f"/api/v1/documents/{document}", headers=headers).status_code == 200
+    way = visited - middleware
+    assert {"documents/router.py", "documents/service.py", "db/transaction.py"} <= way
+    assert len(way) <= MOST_FILES, sorted(way)
 
 
 def test_the_way_of_a_request_is_short(
