@@ -56,7 +56,7 @@ def files_until_the_commit(monkeypatch: pytest.MonkeyPatch, *, commits: bool = T
 def test_the_way_from_the_middleware_to_the_commit_is_short(
     api: TestClient, headers: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of a read: route, who asks, pool, transaction, handler, service. What a request meets that finds no route is the middleware."""
+    """Of a read: route, who asks, pool, transaction, handler, service. What one meets that finds no route is the middleware."""
     document = api.post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
     with files_until_the_commit(monkeypatch, commits=False) as middleware:
         assert api.get("/api/v1/nowhere", headers=headers).status_code == 404
