@@ -4,7 +4,7 @@ import json
 import random
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import ExitStack, closing, suppress
 from functools import partial
 from typing import Any
@@ -14,7 +14,10 @@ import psycopg
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.conftest import Boot
+from seawall_service.main import create_app
+from seawall_service.realtime import hub
+from seawall_service.startup_gate import load_settings
+from tests.conftest import Boot, client_of
 from tests.live_client import connect, watching
 from tests.running_server import RunningServer
 from tests.test_server import BODY, begin_request
@@ -439,3 +442,28 @@ def test_what_a_client_sends_is_in_no_log_even_when_it_says_all(boot: Boot, head
         live.until_closed()
     assert len(lines(server, "websocket.closed", document)) == 1
     assert [word for word in ("in-the-header", "in-the-query", "in-the-entry", "in-the-message") if word in server.stdout] == []
+
+
+@pytest.mark.requirement("WS-04")
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_entry_is_told_of_without_anybody_looking(
+    monkeypatch: pytest.MonkeyPatch, headers: dict[str, str], processes: int
+) -> None:
+    """By the worker that wrote it, to its own sockets and through Valkey to those of others; the look is for what gets lost."""
+    for name in ("LOOK_SECONDS", "LOOK_OFTEN_SECONDS"):
+        monkeypatch.setattr(hub, name, 3600.0)
+    if processes == 1:
+        monkeypatch.setenv("REDIS_URL", "")
+    told: list[str] = []
+    # The client leaves by cancelling what serves it.
+    with ThreadPoolExecutor(1) as thread, suppress(CancelledError), ExitStack() as stack:
+        clients = [stack.enter_context(client_of(create_app(load_settings("api")))) for _ in range(processes)]
+        document = clients[0].post("/api/v1/documents", json={"title": "t"}, headers=headers).json()["id"]
+        path = f"/api/v1/documents/{document}"
+        socket = stack.enter_context(clients[-1].websocket_connect(f"{path}/live", headers=headers))
+        assert socket.receive_json()["type"] == "ready"
+        # Who has just subscribed looks once.
+        time.sleep(2)
+        assert clients[0].post(f"{path}/entries", json={"content": "c"}, headers=headers).status_code == 201
+        told.append(thread.submit(socket.receive_json).result(30)["entry"]["content"])
+    assert told == ["c"]
