@@ -9,14 +9,15 @@ from typing import Any
 import psycopg
 import pytest
 from fastapi import HTTPException, WebSocket
-from starlette.testclient import TestClient, WebSocketDenialResponse
+from starlette.testclient import TestClient
+from starlette.types import Message
 
 from seawall_service.errors import ConflictError, NotFoundError, ServiceUnavailableError, UnauthorizedError
 from seawall_service.logging import configure_logging
 from seawall_service.main import create_app
 from seawall_service.realtime import router as realtime
 from seawall_service.startup_gate import load_settings
-from tests.conftest import client_of
+from tests.conftest import EDGE, client_of
 
 RAISED: dict[str, tuple[Exception, int]] = {
     "unauthorized": (UnauthorizedError("m"), 401),
@@ -104,11 +105,25 @@ def test_a_status_without_a_code_of_its_own_has_that_of_its_kind(failing: TestCl
 
 @pytest.mark.requirement("ERR-05", "ERR-10")
 def test_a_failure_before_an_upgrade_is_answered(failing: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    """Asked without a client, which would wait for ever for an answer that does not come."""
     configure_logging()
-    sent = {"X-Request-ID": "the-one"}
-    with pytest.raises(WebSocketDenialResponse) as denied, failing.websocket_connect("/socket/waiting", headers=sent):
-        pass
-    assert (denied.value.status_code, denied.value.json()["error"]["code"]) == (500, "internal_error")
+    told: list[Message] = []
+    scope = {"type": "websocket", "path": "/socket/waiting", "query_string": b"", "subprotocols": [], "client": EDGE, "state": {}}
+    scope |= {"headers": [(b"x-request-id", b"the-one")], "extensions": {"websocket.http.response": {}}}
+
+    async def connect() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def tell(message: Message) -> None:
+        told.append(message)
+
+    async def ask() -> None:
+        await failing.app(scope, connect, tell)
+
+    asyncio.run(ask())
+    start, body = told
+    assert (start["type"], start["status"]) == ("websocket.http.response.start", 500)
+    assert json.loads(body["body"])["error"]["code"] == "internal_error"
     assert [(line["event"], "exception" in line) for line in lines_of(capsys)] == [
         ("websocket.failed", True),
         ("websocket.closed", False),
