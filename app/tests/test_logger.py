@@ -5,16 +5,18 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 import structlog
+from structlog.types import EventDict
 
 from seawall_service.documents.commands import CreateDocument
 from seawall_service.errors import NotFoundError
 from seawall_service.handlers import handling
-from seawall_service.logging import REDACTED, configure_logging, safe
+from seawall_service.logging import REDACTED, configure_logging, line_sinks, safe
 from seawall_service.startup_gate import load_settings
 from seawall_service.users.first_user import make_first_user
 from tests.conftest import Boot
@@ -132,6 +134,23 @@ def test_long_texts_are_cut() -> None:
     assert safe("body", "x" * 1000) == "x" * 64 + "… (1000 characters)"
     assert safe("path", "x" * 9000) == "x" * 2000 + "… (9000 characters)"
     assert safe("title", "x" * 1000) == "x" * 1000
+
+
+@pytest.mark.requirement("SEC-09", "OTEL-07")
+def test_what_is_passed_on_is_redacted_too() -> None:
+    """As to a collector."""
+    passed: list[dict[str, Any]] = []
+
+    def take(event: EventDict) -> None:
+        passed.append(dict(event))
+
+    configure_logging()
+    line_sinks.append(take)
+    try:
+        structlog.get_logger().info("hello", password="value", content="x" * 1000)
+    finally:
+        line_sinks.remove(take)
+    assert [(line["password"], line["content"]) for line in passed] == [(REDACTED, "x" * 64 + "… (1000 characters)")]
 
 
 def test_configuration_is_quiet_on_stdout_for_commands(capsys: pytest.CaptureFixture[str]) -> None:
