@@ -38,6 +38,8 @@ class Handler(BaseHTTPRequestHandler):
         status, body = self.server.answers.get(self.path, (404, b"{}"))
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        if status == 302:
+            self.send_header("Location", "/elsewhere")
         self.end_headers()
         self.wfile.write(body)
 
@@ -218,6 +220,20 @@ def test_an_issuer_without_keys_is_503_and_not_asked_by_every_request(
             assert answer.json()["error"]["code"] == "service_unavailable"
     assert issuer.asked.count(path) == 1
     assert len([line for line in lines if line["event"] == "issuer.error"]) == 1
+
+
+def test_good_keys_in_the_wrong_place_or_in_an_endless_answer_are_not_taken(
+    gateway: TestClient, issuer: SmallIssuer, rsa_key: rsa.RSAPrivateKey
+) -> None:
+    issuer.publish(rsa_jwk(rsa_key, "one"))
+    _, good = issuer.answers["/elsewhere"] = issuer.answers["/keys"]
+    for status, body in ((302, b""), (200, good + b" " * 300_000)):
+        issuer.answers["/keys"] = status, body
+        with client_of(create_auth_app(load_settings("auth"))) as fresh:
+            assert verify(fresh, issuer.token(rsa_key, "RS256", "one"))[0] == 503
+    assert "/elsewhere" not in issuer.asked
+    issuer.answers["/keys"] = 200, good
+    assert verify(gateway, issuer.token(rsa_key, "RS256", "one"))[0] == 204
 
 
 class Clock:
