@@ -46,13 +46,16 @@ def test_two_applications_count_for_themselves(measured: TestClient) -> None:
 @pytest.mark.requirement("MET-01")
 def test_what_is_refused_on_its_way_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """By every middleware that may refuse: the size of a body, the rate, and who may ask from another origin."""
-    limits = {
+    settings = {
         "METRICS_ENABLED": "true",
         "WEB_CONCURRENCY": "1",
         "MAX_REQUEST_BODY_SIZE_BYTES": "100",
         "RATE_LIMIT_ENABLED": "true",
+        "RATE_LIMIT_REQUESTS": "1",
+        "REDIS_URL": "",
+        "CORS_ORIGINS": "https://a.example",
     }
-    for name, value in limits.items() | {("RATE_LIMIT_REQUESTS", "1"), ("REDIS_URL", ""), ("CORS_ORIGINS", "https://a.example")}:
+    for name, value in settings.items():
         monkeypatch.setenv(name, value)
     headers = {"X-Principal-Id": str(uuid4())}
     with client_of(create_app(load_settings("api"))) as client:
